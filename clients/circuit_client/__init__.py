@@ -1,0 +1,1 @@
+"""The Python client of circuitd: `connect()` and its asynchronous twin."""

@@ -1,0 +1,5 @@
+"""What is said between circuitd and its clients: messages, tensor frames, errors, endpoints, keys."""
+
+from circuit_protocol.version import PROTOCOL_VERSION, is_compatible
+
+__all__ = ["PROTOCOL_VERSION", "is_compatible"]
