@@ -1,0 +1,1 @@
+"""Binary tasks on Python source: generators, user files, tokenised batches, scores."""
