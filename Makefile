@@ -1,0 +1,74 @@
+# circuitd: every command a person needs. Each target sets up what it uses, from nothing.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The constraints pin what CI installs; a bare range for torch would fetch gigabytes of CUDA.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NODE_TESTS := tests/whole/node
+SOURCES := protocol daemon clients training benchmarks docs tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format pages bench train clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.run ## Start a daemon of its own and show what it does on the shipped model
+	@$(BIN)/python docs/demo.py
+
+test: $(VENV)/.dev $(NODE_TESTS)/node_modules/.done ## Run every test
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fresh pages, tests
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m circuit_protocol.schema --check
+	@$(BIN)/python -m circuit_protocol.reference --check
+	@$(MAKE) --no-print-directory test
+
+format: $(VENV)/.dev ## Format, and mend what the linter can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+pages: $(VENV)/.dev ## Write the generated parts of docs/ again
+	@$(BIN)/python -m circuit_protocol.schema
+	@$(BIN)/python -m circuit_protocol.reference
+
+bench: $(VENV)/.bench ## Print the tables of benchmarks/ (peers in an environment of their own)
+	@$(BIN)/python -m benchmarks
+
+train: $(VENV)/.train ## Train the shipped models again (hours; see training/README.md)
+	@$(BIN)/python -m training
+
+clean: ## Remove what these targets made
+	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules .pytest_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python: constraints.txt
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) pip
+	@touch $@
+
+$(VENV)/.run: $(BIN)/python pyproject.toml
+	@echo "Installing circuitd into $(VENV) …" >&2
+	@$(PIP_INSTALL) -e '.[daemon,remote]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(PIP_INSTALL) --group dev
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.run
+	@$(PIP_INSTALL) --group train
+	@touch $@
+
+# transformer_lens and nnsight pin their own torch companions, so they get their own environment.
+$(VENV)/.bench: $(VENV)/.run benchmarks/peers-requirements.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers-requirements.txt
+	@touch $@
+
+$(NODE_TESTS)/node_modules/.done: $(NODE_TESTS)/package.json
+	@npm install --prefix $(NODE_TESTS) --no-package-lock --no-audit --no-fund --silent
+	@touch $@
