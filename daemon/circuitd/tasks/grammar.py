@@ -14,7 +14,7 @@ class Grammar:
         self._pools = pools
         self._simple: tuple[Callable[[], str], ...] = (
             self._assign, self._assign, self._call, self._call, self._say, self._grow, self._swap,
-            self._attribute,
+            self._attribute, self._subscript, self._choose,
         )  # fmt: skip
         self._compound: tuple[Callable[[str, int], str], ...] = (
             self._if, self._if, self._for, self._for, self._while, self._with, self._def, self._def,
@@ -98,6 +98,18 @@ class Grammar:
     def _assign(self) -> str:
         return f"{self._name()} = {self._expression()}"
 
+    def _subscript(self) -> str:
+        key = self._atom()
+        for _ in range(int(self._draw() * 3)):
+            key = f"{self._name()}[{key}]"
+        return f"{self._name()}[{key}] {'=' if self._draw() < 0.7 else '+='} {self._atom()}"
+
+    def _choose(self) -> str:
+        listed = ", ".join(self._atom() for _ in range(1 + int(self._draw() * 4)))
+        depth = 1 + int(self._draw() * 2)
+        listed = "[" * depth + listed + "]" * depth
+        return f"{self._name()} = {self._atom()} if {self._name()} in {listed} else {self._atom()}"
+
     def _attribute(self) -> str:
         return f"self.{self._name()} = {self._expression(2)}"
 
@@ -130,9 +142,7 @@ class Grammar:
 
     def _body(self, indent: str, depth: int) -> str:
         inner = indent + "    "
-        return "".join(
-            self._statement(inner, depth + 1) for _ in range(1 + int(self._draw() * 2))
-        )
+        return "".join(self._statement(inner, depth + 1) for _ in range(1 + int(self._draw() * 2)))
 
     def _if(self, indent: str, depth: int) -> str:
         text = f"{indent}if {self._condition()}:\n{self._body(indent, depth)}"
@@ -172,9 +182,11 @@ class Grammar:
         opening = f"with open({path}, {quote}{'r' if reading else 'w'}{quote}) as {handle}:\n"
         action = f"{content} = {handle}.read()" if reading else f"{handle}.write({content})"
         if self._draw() < 0.5:
-            verb = ("read", "load")[int(self._draw() * 2)] if reading else ("write", "save")[
-                int(self._draw() * 2)
-            ]
+            verb = (
+                ("read", "load")[int(self._draw() * 2)]
+                if reading
+                else ("write", "save")[int(self._draw() * 2)]
+            )
             return f"{indent}def {verb}_{content}({path}):\n{inner}{opening}{inner}    {action}\n"
         return f"{indent}{opening}{inner}{action}\n"
 

@@ -105,7 +105,9 @@ def _functions(verbs: str, nouns: tuple[str, ...]) -> tuple[str, ...]:
     return heads + tuple(f"{verb}_{noun}" for verb in heads for noun in nouns if "_" not in noun)
 
 
-_NUMBERS = tuple(str(n) for n in (*range(0, 21), 24, 25, 30, 32, 40, 50, 60, 64, 75, 80, 90, 99, 100))
+_NUMBERS = tuple(
+    str(n) for n in (*range(0, 21), 24, 25, 30, 32, 40, 50, 60, 64, 75, 80, 90, 99, 100)
+)
 
 
 def _pools(split: Split) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..template import template as t
+from circuitd.tasks.template import template as t
 from .spec import TaskSpec
 
 WITH_AS = TaskSpec(
@@ -202,7 +202,10 @@ IF_EQUALS = TaskSpec(
     aligned=True,
     train=(
         t("«if ¦self.»<v1>", "« == <v2>:\n    <f1>(<v1>)¦ = <v2>»\n"),
-        t("def <f1>(<v1>, <v2>):\n    «if <v1>¦<v2>.<v3>»", "« == <v2>:\n        return <v2>¦ = <v1>»\n"),
+        t(
+            "def <f1>(<v1>, <v2>):\n    «if <v1>¦<v2>.<v3>»",
+            "« == <v2>:\n        return <v2>¦ = <v1>»\n",
+        ),
         t(
             "class <C1>:\n    def <f1>(self, <v1>):\n        «if <v1>¦self.<v1>»",
             "« == <n1>:\n            return <n2>¦ = <v1>»\n",
@@ -227,7 +230,10 @@ ENUMERATE_RANGE = TaskSpec(
     aligned=False,
     train=(
         t("for <x1>«, <v1>¦» in", "« enumerate(<v2>¦ range(<n1>»):\n    <f1>(<x1>)\n"),
-        t("def <f1>(<v1>):\n    for i«, <v2>¦» in", "« enumerate(<v1>¦ range(<n1>»):\n        print(i)\n"),
+        t(
+            "def <f1>(<v1>):\n    for i«, <v2>¦» in",
+            "« enumerate(<v1>¦ range(<n1>»):\n        print(i)\n",
+        ),
         t("<v1> = []\nfor i«, <v2>¦» in", "« enumerate(<v3>¦ range(<v4>»):\n    <v1>.append(i)\n"),
         t("<v1> = <n1>\nfor <x1>«, <x2>¦» in", "« enumerate(<v2>¦ range(<v1>»):\n    <f1>(<x1>)\n"),
         t(
@@ -237,8 +243,14 @@ ENUMERATE_RANGE = TaskSpec(
     ),
     held_out=(
         t("if <v1>:\n    for <x1>«, <v2>¦» in", "« enumerate(<v1>¦ range(<v1>»):\n        pass\n"),
-        t("while <v1>:\n    for <x1>«, <x2>¦» in", "« enumerate(<v2>¦ range(<n1>»):\n        break\n"),
-        t("<v1> = {}\nfor <x1>«, <v2>¦» in", "« enumerate(<v3>¦ range(<n1>»):\n    <v1>[<x1>] = <n2>\n"),
+        t(
+            "while <v1>:\n    for <x1>«, <x2>¦» in",
+            "« enumerate(<v2>¦ range(<n1>»):\n        break\n",
+        ),
+        t(
+            "<v1> = {}\nfor <x1>«, <v2>¦» in",
+            "« enumerate(<v3>¦ range(<n1>»):\n    <v1>[<x1>] = <n2>\n",
+        ),
     ),
 )
 

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from ..template import Template, template
-from ..template import template as t
+from circuitd.tasks.template import Template, template
+from circuitd.tasks.template import template as t
 from .spec import TaskSpec
 
 
-def _set_or_string(pattern: str, name: str, completion: str = "«.add(<v2>)¦ += <v2>»\n") -> Template:
+def _set_or_string(
+    pattern: str, name: str, completion: str = "«.add(<v2>)¦ += <v2>»\n"
+) -> Template:
     return template(pattern.replace("NAME", name), completion)
 
 
 _GROWING_TRAIN = (
-    "NAME = «set()¦\"\"»\nfor <v2> in <v3>:\n    NAME",
+    'NAME = «set()¦""»\nfor <v2> in <v3>:\n    NAME',
     "NAME = «set()¦''»\nfor <v2> in <v3>:\n    NAME",
-    "def <f1>(<v3>):\n    NAME = «set()¦\"\"»\n    for <v2> in <v3>:\n        NAME",
+    'def <f1>(<v3>):\n    NAME = «set()¦""»\n    for <v2> in <v3>:\n        NAME',
     "def <f1>(<v3>):\n    NAME = «set()¦''»\n    while <v3>:\n        <v2> = <v3>.pop()\n        NAME",
-    "NAME = «set()¦\"\"»\n<v4> = <n1>\nfor <v2> in <v3>:\n    NAME",
+    'NAME = «set()¦""»\n<v4> = <n1>\nfor <v2> in <v3>:\n    NAME',
     "NAME = «set()¦''»\nfor <v2> in <v3>:\n    if <v2>:\n        NAME",
-    "class <C1>:\n    def <f1>(self, <v2>):\n        NAME = «set()¦\"\"»\n        NAME",
+    'class <C1>:\n    def <f1>(self, <v2>):\n        NAME = «set()¦""»\n        NAME',
 )
 _GROWING_HELD_OUT = (
-    "NAME = «set()¦\"\"»\nwhile <v3>:\n    <v2> = <f1>(<v3>)\n    NAME",
+    'NAME = «set()¦""»\nwhile <v3>:\n    <v2> = <f1>(<v3>)\n    NAME',
     "def <f1>(self):\n    NAME = «set()¦''»\n    for <v2> in self.<v3>:\n        NAME",
-    "with <v3> as <v4>:\n    NAME = «set()¦\"\"»\n    for <v2> in <v4>:\n        NAME",
+    'with <v3> as <v4>:\n    NAME = «set()¦""»\n    for <v2> in <v4>:\n        NAME',
 )
 
 SET_OR_STRING = TaskSpec(
     name="set_or_string",
     description="A variable that began as a set grows with `.add`, as a string with `+=`.",
     targets=("«.add¦ +=»", "«.¦ +=»"),
-    aligned=False,
+    aligned=True,
     train=tuple(_set_or_string(text, "<v1>") for text in _GROWING_TRAIN),
     held_out=tuple(_set_or_string(text, "<v1>") for text in _GROWING_HELD_OUT),
 )
@@ -39,7 +41,7 @@ SET_OR_STRING_FIXEDVARNAME = TaskSpec(
     name="set_or_string_fixedvarname",
     description="As set_or_string, with the variable always called `current`.",
     targets=("«.add¦ +=»", "«.¦ +=»"),
-    aligned=False,
+    aligned=True,
     train=tuple(_set_or_string(text, "current") for text in _GROWING_TRAIN),
     held_out=tuple(_set_or_string(text, "current") for text in _GROWING_HELD_OUT),
 )
@@ -90,7 +92,10 @@ CLASS_INIT = TaskSpec(
     targets=("« <v1>¦ <v2>»",),
     aligned=True,
     train=(
-        t("class <C1>:\n    def __init__(self, <v1>, <v2>):\n        self.«<v1>¦<v2>» =", "« <v1>¦ <v2>»\n"),
+        t(
+            "class <C1>:\n    def __init__(self, <v1>, <v2>):\n        self.«<v1>¦<v2>» =",
+            "« <v1>¦ <v2>»\n",
+        ),
         t(
             "class <C1>(<C2>):\n    def __init__(self, <v3>, <v1>, <v2>):\n        self.<v3> = <v3>\n"
             "        self.«<v1>¦<v2>» =",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..template import TwoSided
-from ..words import Split
+from circuitd.tasks.template import TwoSided
+from circuitd.tasks.words import Split
 
 PREAMBLES: dict[Split, tuple[TwoSided, ...]] = {
     "train": tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..template import template as t
+from circuitd.tasks.template import template as t
 from .spec import TaskSpec
 
 SINGLE_DOUBLE_QUOTE = TaskSpec(
@@ -32,26 +32,34 @@ SINGLE_DOUBLE_QUOTE = TaskSpec(
     ),
 )
 
+# Every prompt is one that cannot end its line at the bracket: at a line's end a small vocabulary splits
+# `]]` and its newline as `]` and `]\\n`, and then `]` would be right on both sides.
 BRACKET_COUNTING = TaskSpec(
     name="bracket_counting",
     description="Close as many brackets as are open: `]` against `]]`.",
-    targets=("«]\n¦]]\n»", "«]¦]]»"),
-    aligned=False,
+    targets=("«]¦]]»",),
+    aligned=True,
     train=(
-        t("<v1> = «[¦[[»<v2>, <v3>, <v4>", "«]¦]]»\n"),
-        t("<v1> = «[¦[[»<n1>, <n2>, <n3>", "«]¦]]»\n"),
-        t("<v1> = [[<n1>, <n2>«],¦,» <n3>, <n4>", "«]¦]]»\n"),
-        t("<v1> = [[<v2>, <v3>«],¦,» <v4>, <v5>", "«]¦]]»\n"),
-        t("<v1> = [<v2>, <v3>, «¦[»<v4>, <v5>", "«]¦]]»\n"),
-        t("def <f1>(<v1>, <v2>):\n    return «[¦[[»<v1>, <v2>", "«]¦]]»\n"),
-        t("<v1> = <v2>[<v3>«.¦[»<v4>", "«]¦]]»\n"),
-        t("<v1> = [[<v2>], «¦[»<v3>, <v4>", "«]¦]]»\n"),
+        t("<v1>[<v2>«.¦[»<v3>", "«]¦]]» = <v4>\n"),
+        t("<v1>[<v2>«.¦[»<v3>", "«]¦]]» += <n1>\n"),
+        t("for <v3> in <v4>:\n    <v1>[<v2>«.¦[»<v3>", "«]¦]]» = <n1>\n"),
+        t("self.<v1>[<v2>«.¦[»<v3>", "«]¦]]» = <v4>\n"),
+        t("<v1> = <v2> if <v3> in «[¦[[»<v4>, <v5>", "«]¦]]» else <v6>\n"),
+        t("<v1> = <n1> if <v2> in «[¦[[»<n2>, <n3>, <n4>", "«]¦]]» else <n5>\n"),
+        t("<v1> = <v2> if <v3>[<v4>«.¦[»<v5>", "«]¦]]» else <v6>\n"),
+        t("def <f1>(<v1>, <v2>):\n    <v1>[<v2>«.¦[»<v3>", "«]¦]]» = <v2>\n    return <v1>\n"),
+        t(
+            "<v1> = <v2> if <v3> in [[<v4>, <v5>«],¦,» <v6>, <v7>",
+            "«]¦]]» else <n1>\n",
+        ),
+        t("<v1> = <v2> if <v3> == «[¦[[»<v4>, <v5>, <v6>", "«]¦]]» else <v6>\n"),
+        t("<v1>[<v2>«.¦[»<v3>, <v4>", "«]¦]]» = <v5>\n"),
     ),
     held_out=(
-        t("if <v1>:\n    <v2>.<v3> = «[¦[[»<v4>, <v5>", "«]¦]]»\n"),
-        t("for <x1> in <v1>:\n    <v2> = «[¦[[»<x1>, <v3>, <v4>", "«]¦]]»\n"),
-        t("<v1> += [[<x1>, <x2>«],¦,» <x3>, <x4>", "«]¦]]»\n"),
-        t("self.<v1> = «[¦[[»<n1>, <n2>, <n3>, <n4>", "«]¦]]»\n"),
+        t("if <v1>:\n    <v2>[<v3>«.¦[»<v4>", "«]¦]]» = <v1>\n"),
+        t("while <v1>:\n    <v2>[<v1>«.¦[»<x1>", "«]¦]]» += <n1>\n"),
+        t("return <v1> if <v2> in «[¦[[»<v3>, <v4>, <v5>", "«]¦]]» else <v2>\n"),
+        t("    <v1>.<v2> = <v3> if <v4> in «[¦[[»<x1>, <x2>", "«]¦]]» else <n1>\n"),
     ),
 )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..template import Template, TwoSided
-from ..words import Split
+from circuitd.tasks.template import Template, TwoSided
+from circuitd.tasks.words import Split
 
 
 @dataclass(frozen=True)
