@@ -1,4 +1,4 @@
-"""What is said between circuitd and its clients: messages, tensor frames, errors, endpoints, keys."""
+"""What circuitd and its clients say: messages, tensor frames, errors, endpoints, keys."""
 
 from circuit_protocol.version import PROTOCOL_VERSION, is_compatible
 

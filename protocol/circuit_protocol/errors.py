@@ -91,7 +91,7 @@ class CircuitError(Exception):
         return text
 
     def to_info(self) -> ErrorInfo:
-        """This error as it travels."""
+        """The error as it travels."""
         return ErrorInfo(
             code=self.code,
             message=self.message,
@@ -271,7 +271,7 @@ ERRORS_BY_CODE: Final[dict[str, type[CircuitError]]] = {e.code: e for e in _tree
 
 
 def from_info(info: ErrorInfo) -> CircuitError:
-    """The error `info` describes, as the same type on this side; an unknown code becomes the root."""
+    """The error `info` describes, as the same type on this side; unknown codes give the root."""
     error_type = ERRORS_BY_CODE.get(info.code, CircuitError)
     return error_type(
         info.message,

@@ -61,7 +61,12 @@ class JobAccepted(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="job
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the daemon enforces before it allocates anything."""
+    """What the daemon enforces before it allocates anything.
+
+    Per message: bytes of a frame and of all frames, and their number. Per request: `rows` of its
+    batch, `positions` of all its rows together (padding included), `masks`. Per client:
+    `queued_requests`, unfinished ones. For all together: `held_nbytes` under handles.
+    """
 
     frame_nbytes: int
     message_nbytes: int
@@ -321,7 +326,11 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one channel differs between two plans: root mean square and mean over rows and positions."""
+    """How one channel differs between two plans.
+
+    `rms` and `mean` run over rows and positions; `largest` is the difference of largest magnitude,
+    at `row` and `position`.
+    """
 
     node: SelectedNode
     rms: float

@@ -35,7 +35,10 @@ class Request(
 
 
 class Prompts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A batch of prompts: `texts`, or `tokens` [B, T] (integers, right-padded) with `lengths` [B]."""
+    """A batch of prompts: `texts`, or `tokens` [B, T] with `lengths` [B].
+
+    `tokens` are integers, right-padded; without `lengths` every row is T long.
+    """
 
     texts: tuple[str, ...] | None = None
     tokens: Tensor | None = None
@@ -83,7 +86,10 @@ class Shutdown(Request, frozen=True, kw_only=True, omit_defaults=True, tag="shut
 
 
 class Cancel(Request, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
-    """End request `target` of this client within one step. Idempotent; `done` says if it was running."""
+    """End request `target` of this client within one step.
+
+    Idempotent; the `done` reply says in `changed` whether the target was still unfinished.
+    """
 
     target: RequestId
 
@@ -261,7 +267,7 @@ class GradientOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A second plan on the same prompts (or its own of the same shape), to compare with the first."""
+    """A second plan to compare with the first: same prompts, or its own of the same shape."""
 
     interventions: tuple[Intervention, ...] = ()
     prompts: Prompts | None = None
@@ -330,7 +336,7 @@ Ablation = AblateNodes | AblateSites | AblateHeads | AblateLayers | AblateEdges
 
 
 class Every(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One mask for each thing in turn: nodes or edges of `nodes` (None: of the kept or whole model)."""
+    """One mask for each thing in turn, of `nodes` (None: of `keep`, or else of the whole model)."""
 
     of: Literal["node", "edge", "head", "layer", "site"]
     nodes: NodeSet | None = None

@@ -30,10 +30,10 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The fields to change; a field left out stays, `null` empties it."""
 
-    model: str | None | UnsetType = UNSET
-    task: str | None | UnsetType = UNSET
-    circuit: str | None | UnsetType = UNSET
-    k: int | None | UnsetType = UNSET
-    node: SelectedNode | None | UnsetType = UNSET
+    model: str | UnsetType | None = UNSET
+    task: str | UnsetType | None = UNSET
+    circuit: str | UnsetType | None = UNSET
+    k: int | UnsetType | None = UNSET
+    node: SelectedNode | UnsetType | None = UNSET
     interventions: tuple[Intervention, ...] | UnsetType = UNSET
-    text: str | None | UnsetType = UNSET
+    text: str | UnsetType | None = UNSET

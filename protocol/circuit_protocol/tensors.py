@@ -46,7 +46,7 @@ Frame = bytes | bytearray | memoryview
 
 
 class Tensor(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="tensor"):
-    """A tensor of a message: its bytes are in frame number `frame` (1, 2, …) or inline in `data`."""
+    """A tensor of a message: its bytes are frame number `frame` (1, 2, …) or inline in `data`."""
 
     dtype: DType
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ class Tensor(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag=
 
 
 class Handle(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="handle"):
-    """A tensor that stayed in the daemon: fetch, slice or reduce it by `handle`, then release it."""
+    """A tensor that stayed in the daemon: fetch, slice or reduce it by `handle`, then release."""
 
     handle: str
     dtype: DType

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-#: Major changes break; minor ones add fields with defaults or request types (docs/protocol.md, Versions).
+#: Major changes break; minor ones add fields with defaults, or request types (docs/protocol.md).
 PROTOCOL_VERSION: Final = "1.0"
 
 
 def is_compatible(theirs: str) -> bool:
-    """Whether a peer that speaks version `theirs` ("major.minor") can talk to this one: same major."""
+    """Whether a peer that speaks `theirs` ("major.minor") can talk to this one: same major."""
     return theirs.partition(".")[0] == PROTOCOL_VERSION.partition(".")[0]
