@@ -18,9 +18,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 VOCAB_SIZE = 2048
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = VOCAB_SIZE - 1
-PATTERN = (
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def byte_alphabet() -> dict[int, str]:
