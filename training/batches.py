@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from circuitd.tasks.snippets import snippet_stream
 from numpy.typing import NDArray
 
+from circuitd.tasks.snippets import snippet_stream
 from training import corpus, tokenizer
 
 Tokens = NDArray[np.uint16]

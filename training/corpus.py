@@ -37,7 +37,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Document:
-    """One kept file: `path` starts with the package's name, `text` uses `\\n` line ends."""
+    """One kept file: `path` starts with the package's name, `text` has Unix line ends."""
 
     package: str
     path: str

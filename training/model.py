@@ -81,7 +81,7 @@ class Network(nn.Module):
             if parameter.ndim == 2:
                 shrink = (2 * self.config.n_layer) ** 0.5 if name.endswith("c_proj.weight") else 1.0
                 nn.init.normal_(parameter, std=0.02 / shrink, generator=generator)
-            elif name.endswith("bias") or name.endswith("sink_logit"):
+            elif name.endswith(("bias", "sink_logit")):
                 nn.init.zeros_(parameter)
             else:
                 nn.init.ones_(parameter)

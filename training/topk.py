@@ -121,7 +121,9 @@ def _keep_where_nonzero(grad_out: np.ndarray, out: np.ndarray, grad_in: np.ndarr
 
 
 @numba.njit(nogil=True, cache=True)
-def _drop_last_ties(row: np.ndarray, threshold: int, magnitude: int, n_surplus: int) -> None:
+def _drop_last_ties(
+    row: np.ndarray, threshold: np.integer, magnitude: np.integer, n_surplus: int | np.integer
+) -> None:
     j = row.shape[0] - 1
     while n_surplus > 0 and j >= 0:
         if (row[j] & magnitude) == threshold:

@@ -160,7 +160,7 @@ class Run:
         old = self.smoothed_held_out
         self.smoothed_held_out = loss if math.isinf(old) else 0.5 * old + 0.5 * loss
         l0, l0_non_embed = nonzeros(self.network)
-        row = {"test_xent": loss, "L0": l0, "L0_non_embed": l0_non_embed}
+        row: dict[str, float] = {"test_xent": loss, "L0": l0, "L0_non_embed": l0_non_embed}
         return row | {f"num_alive_neurons/c_fc/layer_{i}": n for i, n in enumerate(alive)}
 
     def _log(self, row: dict[str, float]) -> None:
