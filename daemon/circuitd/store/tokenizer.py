@@ -1,7 +1,7 @@
-"""The byte-level BPE tokenizer of an artefact tree: `vocab.bpe` and `encoder.json`, run by tiktoken.
+"""The byte-level BPE tokenizer of an artefact tree: `vocab.bpe` and `encoder.json`.
 
-Both files are read and held against each other here, because tiktoken trusts whatever ranks it is
-given: a merge list that disagrees with the vocabulary would tokenise quietly wrong.
+tiktoken does the work. Both files are read and held against each other here, because it trusts
+whatever ranks it is given: a merge list that disagrees with the vocabulary would tokenise quietly wrong.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import msgspec
 import numpy as np
 import tiktoken
 
-PATTERN = (
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """The published pre-tokenisation pattern of `tinypython_2k`."""
 
 END_OF_TEXT = "<|endoftext|>"
@@ -133,7 +131,7 @@ class Tokenizer:
     def load(cls, directory: Path | str) -> Tokenizer:
         """Read `vocab.bpe` and `encoder.json` of a directory and check that they agree.
 
-        Raises TokenizerError, naming the file, if one is missing, malformed, or contradicts the other.
+        Raises TokenizerError, naming the file, if one is missing, malformed or contradicts the other.
         """
         folder = Path(directory)
         vocab_path, encoder_path = folder / VOCAB_FILE, folder / ENCODER_FILE

@@ -7,8 +7,8 @@ class TaskError(ValueError):
     """A task that is unknown, malformed or impossible for the given tokenizer.
 
     `problem` says what is wrong, `advice` what to do about it. The other fields place the fault and
-    are None where they do not apply: `task` (its name), `path` (the file it came from), `pair` (index
-    in that file, from 0), `field` (inside the pair or the file), `found` (the offending value, short).
+    are None where they do not apply: `task` (its name), `path` (the file it came from), `pair`
+    (index in that file, from 0), `field` (inside the pair or file), `found` (the value, short).
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 
 class Grammar:
-    """Draws statements; every choice comes from the given generator and pools (see `words.POOLS`)."""
+    """Draws statements; every choice comes from the given generator and pools (`words.POOLS`)."""
 
     def __init__(self, rng: random.Random, pools: Mapping[str, tuple[str, ...]]) -> None:
         self._draw = rng.random

@@ -1,8 +1,9 @@
-"""An endless seeded stream of short Python snippets that exercise the tasks' syntax, for pretraining.
+"""An endless seeded stream of short Python snippets that exercise the tasks' syntax.
 
-Two sources are mixed: train-split task templates with their right answers, and a small random grammar
-that varies what templates fix (nesting, quotes, bracket depth, names), so that a model learns the rule
-and not the template. Held-out templates and held-out words never occur.
+It is mixed into pretraining text. Two sources alternate: train-split task templates with their
+right answers, and a small random grammar that varies what templates fix (nesting, quotes, bracket
+depth, names), so that a model learns the rule and not the template. Held-out templates and held-out
+words never occur.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ PREAMBLE_SHARE = 0.4
 
 
 def snippet_stream(seed: int) -> Iterator[str]:
-    """Yield file-like snippets of about 200 to 1,500 characters, forever; equal seeds, equal streams."""
+    """Yield file-like snippets of about 1,000 characters forever; equal seeds, equal streams."""
     rng = random.Random(f"snippets:{seed}")
     pools = POOLS["train"]
     preambles = PREAMBLES["train"]

@@ -1,6 +1,7 @@
 """Two-sided code templates: one text that renders to both prompts of a pair.
 
-`«left¦right»` differs between the sides, `<v1>` is a slot filled alike on both (kinds: `words.POOLS`).
+`«left¦right»` differs between the sides; `<v1>` is a slot filled alike on both, its letter a kind
+of `words.POOLS`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from circuitd.tasks.words import SHARED_KINDS
 
 _SLOT = re.compile(r"<([a-zA-Z])(\d)>")
 _SIDES = re.compile(r"«([^¦»]*)¦([^¦»]*)»")
@@ -39,7 +42,7 @@ class TwoSided:
 
 @dataclass(frozen=True)
 class Template:
-    """A pair of prompts and the code that naturally follows each; the completion starts with the answer."""
+    """A pair of prompts and the code that naturally follows each, beginning with the answer."""
 
     prompt: TwoSided
     completion: TwoSided
@@ -56,16 +59,22 @@ def template(prompt: str, completion: str) -> Template:
 
 
 def draw_words(
-    slots: tuple[str, ...], pools: Mapping[str, tuple[str, ...]], rng: random.Random
+    slots: tuple[str, ...],
+    pools: Mapping[str, tuple[str, ...]],
+    rng: random.Random,
+    narrowed: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, str]:
-    """Fill slots with words of their kinds; no word serves twice, except numbers and quotes."""
+    """Fill slots with words of their kinds; no word serves twice, except numbers and quotes.
+
+    A slot named in `narrowed` draws from that pool instead of its kind's.
+    """
     words: dict[str, str] = {}
     used: set[str] = set()
     draw = rng.random
     for slot in slots:
-        pool = pools[slot[0]]
+        pool = narrowed[slot] if narrowed and slot in narrowed else pools[slot[0]]
         word = pool[int(draw() * len(pool))]
-        if slot[0] not in "nq":
+        if slot[0] not in SHARED_KINDS:
             while word in used:
                 word = pool[int(draw() * len(pool))]
             used.add(word)

@@ -1,7 +1,8 @@
-"""Word pools for the slots of task templates, split so that no held-out word occurs in training text.
+"""Word pools for the slots of task templates; no held-out word occurs in generated training text.
 
-A slot is written `<v1>`: a kind (`v`) and a number. Slots of one kind draw different words. Numbers and
-quote characters carry no vocabulary and are shared by both splits; every other pool is disjoint.
+A slot is written `<v1>`: a kind (`v`) and a number. Slots of one kind draw different words.
+Numbers and quote characters carry no vocabulary and are shared by both splits; every other pool is
+disjoint.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 _TRAIN_NAMES = """
 name value key index count total size items result data line text path node left right start end
-first last row col width height user email token message flag done ready limit offset length buffer
-chunk word words names values keys lines rows number numbers entry entries record records group
-groups score scores level depth point points color shape image pixel model layer weight weights loss
-rate step steps epoch batch sample samples table column columns price amount account order product
-customer city country street phone date day month year hour minute second timeout delay retry
-attempt request reply handler callback worker job jobs thread process pool session client server
-socket port host address url page pages link links tag tags root branch leaf edge edges graph vertex
-matrix vector array stack heap tree seen found visited best worst low high mid
+first last row col width height user email token message flag done ready limit offset length
+buffer chunk word words names values keys lines rows number numbers entry entries record records
+group groups score scores level depth point points color shape image pixel model layer weight
+weights loss rate step steps epoch batch sample samples table column columns price amount account
+order product customer city country street phone date day month year hour minute second timeout
+delay retry attempt request reply handler callback worker job jobs thread process pool session
+client server socket port host address url page pages link links tag tags root branch leaf edge
+edges graph vertex matrix vector array stack heap tree seen found visited best worst low high mid
 letter letters char chars digit digits output stream reader writer folder filename directory temp
-old new other same previous counter accum sums means average delta ratio factor scale
-bias noise seed state states action reward policy agent env board piece move player enemy game
-map_a key_a lookup mapping pairs pair response payload packet frame frames track
-song album artist video camera sensor signal pulse wave freq phase angle radius area volume mass
-force speed time obj line_no match pattern func args kwargs info error errors warning exc module
-package version release build test tests case cases check valid invalid
+old new other same previous counter accum sums means average delta ratio factor scale bias noise
+seed state states action reward policy agent env board piece move player enemy game map_a key_a
+lookup mapping pairs pair response payload packet frame frames track song album artist video
+camera sensor signal pulse wave freq phase angle radius area volume mass force speed time obj
+line_no match pattern func args kwargs info error errors warning exc module package version
+release build test tests case cases check valid invalid
 """
 
 _HELD_OUT_NAMES = """
@@ -42,48 +43,52 @@ ledger mirror nugget orbit pebble quill raft sail torch urn vault wharf
 """
 
 _TRAIN_VERBS = """
-get load make build parse update create find add remove check compute count merge split sort filter
-apply run start stop send handle process convert show render draw move clean reset init
+get load make build parse update create find add remove check compute count merge split sort
+filter apply run start stop send handle process convert show render draw move clean reset init
 validate collect gather select insert reverse normalize
 """
 
 _HELD_OUT_VERBS = """
-fetch store push pull scan walk visit emit notify resolve encode decode flatten expand shrink rotate
-invert assign commit revert toggle trigger launch inspect measure
+fetch store push pull scan walk visit emit notify resolve encode decode flatten expand shrink
+rotate invert assign commit revert toggle trigger launch inspect measure
 """
 
 _TRAIN_CLASSES = """
-User Node Tree Graph Point Shape Circle Square Account Order Product Customer Server Client Session
-Worker Handler Reader Writer Model Layer Table Row Column Matrix Vector Stack Heap Counter Timer Player
-Game Board Piece Song Album Video Camera Sensor Signal Packet Frame Record Group Message Request
-Response Page Link Image Pixel Color Buffer Stream Parser Loader Builder Manager Runner Tester
+User Node Tree Graph Point Shape Circle Square Account Order Product Customer Server Client
+Session Worker Handler Reader Writer Model Layer Table Row Column Matrix Vector Stack Heap Counter
+Timer Player Game Board Piece Song Album Video Camera Sensor Signal Packet Frame Record Group
+Message Request Response Page Link Image Pixel Color Buffer Stream Parser Loader Builder Manager
+Runner Tester
 """
 
 _HELD_OUT_CLASSES = """
-Queue Cache Config Event Token Field Query Header Command Scope Context Symbol Block Task Planet Comet
-Lantern Orchard Violin Garden Island Ladder Magnet Temple Valley Window Ferry Harbor Ledger Mirror
+Queue Cache Config Event Token Field Query Header Command Scope Context Symbol Block Task Planet
+Comet Lantern Orchard Violin Garden Island Ladder Magnet Temple Valley Window Ferry Harbor Ledger
+Mirror
 """
 
 _TRAIN_STRINGS = """
-hello world red green blue yellow apple banana cherry grape lemon mango peach dog cat bird fish horse
-mouse house door table chair water fire earth wind sun moon star tree river lake sea hill rock sand
-snow rain cloud storm night day morning evening summer winter spring north south east west yes no ok
-failed success missing empty full open closed start stop begin end first last left right up down
-small large big good bad new old hot cold fast slow name value key size path user email list number
-total count not found invalid argument cannot read write connect is the a of in to for with no such
-expected got unknown unable please enter your result answer done loading saving running
+hello world red green blue yellow apple banana cherry grape lemon mango peach dog cat bird fish
+horse mouse house door table chair water fire earth wind sun moon star tree river lake sea hill
+rock sand snow rain cloud storm night day morning evening summer winter spring north south east
+west yes no ok failed success missing empty full open closed start stop begin end first last left
+right up down small large big good bad new old hot cold fast slow name value key size path user
+email list number total count not found invalid argument cannot read write connect is the a of in
+to for with no such expected got unknown unable please enter your result answer done loading
+saving running
 """
 
 _HELD_OUT_STRINGS = """
 purple orange silver golden plum olive melon walnut tiger eagle whale rabbit turtle spider castle
-bridge tower market kitchen forest desert ocean canyon glacier thunder breeze autumn sunrise midnight
-status config target source parent event command option header field item code type queue broken
-locked hidden waiting maybe never always wooden metal paper stone glass quiet loud gentle bright
+bridge tower market kitchen forest desert ocean canyon glacier thunder breeze autumn sunrise
+midnight status config target source parent event command option header field item code type queue
+broken locked hidden waiting maybe never always wooden metal paper stone glass quiet loud gentle
+bright
 """
 
 _TRAIN_MODULES = """
-os sys re json math time random logging collections itertools functools pathlib datetime
-threading subprocess argparse shutil typing socket copy csv hashlib io
+os sys re json math time random logging collections itertools functools pathlib datetime threading
+subprocess argparse shutil typing socket copy csv hashlib io
 """
 
 _HELD_OUT_MODULES = """
@@ -105,9 +110,7 @@ def _functions(verbs: str, nouns: tuple[str, ...]) -> tuple[str, ...]:
     return heads + tuple(f"{verb}_{noun}" for verb in heads for noun in nouns if "_" not in noun)
 
 
-_NUMBERS = tuple(
-    str(n) for n in (*range(0, 21), 24, 25, 30, 32, 40, 50, 60, 64, 75, 80, 90, 99, 100)
-)
+_NUMBERS = tuple(str(n) for n in (*range(21), 24, 25, 30, 32, 40, 50, 60, 64, 75, 80, 90, 99, 100))
 
 
 def _pools(split: Split) -> dict[str, tuple[str, ...]]:

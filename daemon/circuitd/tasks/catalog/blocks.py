@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from circuitd.tasks.template import template as t
+
 from .spec import TaskSpec
 
 WITH_AS = TaskSpec(
@@ -24,12 +25,12 @@ WITH_AS = TaskSpec(
         ),
     ),
     held_out=(
-        t("if <v1>:\n    «with¦yield» open(<v1>", "«) as <v2>:\n        <f2>(<v2>)¦)»\n"),
+        t("if <v1>:\n    «with¦return» open(<v1>", "«) as <v2>:\n        <f2>(<v2>)¦)»\n"),
         t(
             "def <f1>(self):\n    «with¦return» self.<f2>(<v1>",
             "«) as <v2>:\n        <f3>(<v2>)¦)»\n",
         ),
-        t("for <v1> in <v2>:\n    «with¦await» <v3>.<v4>(<v1>", "«) as <v5>:\n        pass¦)»\n"),
+        t("for <v1> in <v2>:\n    «with¦return» <v3>.<v4>(<v1>", "«) as <v5>:\n        pass¦)»\n"),
     ),
 )
 
@@ -37,7 +38,7 @@ WITH_OPEN = TaskSpec(
     name="with_open",
     description="The mode of `open` follows from what the code is about to do: `r` against `w`.",
     targets=("«r¦w»",),
-    aligned=True,
+    aligned=False,
     train=(
         t(
             "def «read¦write»_<v1>(<v2>):\n    with open(<v2>, <q1>",
@@ -78,7 +79,7 @@ FOR_WHILE = TaskSpec(
     name="for_while",
     description="`for x` goes on with `in`, `while x` with `:`.",
     targets=("« in¦:\n»", "« in¦:»"),
-    aligned=True,
+    aligned=False,
     train=(
         t("«for¦while» <v1>", "« in <v2>¦»:\n    <f1>(<v1>)\n"),
         t("def <f1>(<v1>):\n    «for¦while» <v2>", "« in <v1>¦»:\n        <f2>(<v2>)\n"),
@@ -127,9 +128,9 @@ ELSE_ELIF = TaskSpec(
 
 IF_TERNARY = TaskSpec(
     name="if_ternary",
-    description="A condition inside an expression goes on with `else`, one in a statement with `:`.",
+    description="A condition in an expression goes on with `else`, one in a statement with `:`.",
     targets=("« else¦:\n»", "« else¦:»"),
-    aligned=True,
+    aligned=False,
     train=(
         t("<v1> = <v2>«.<v3> ¦\n»if <v4>", "« else <v5>¦:\n    <f1>(<v5>)»\n"),
         t("<v1> = <n1>« + <n2> ¦\n<f1>()\n»if <v4>", "« else <n3>¦:\n    <f2>(<v5>)»\n"),
@@ -158,9 +159,9 @@ IF_TERNARY = TaskSpec(
 
 INDENT_FOR = TaskSpec(
     name="indent_for",
-    description="After a `for` header the line indents deeper, after a plain statement it does not.",
+    description="After a `for` header the next line indents deeper, after a plain statement not.",
     targets=("«       ¦   »",),
-    aligned=True,
+    aligned=False,
     train=(
         t(
             "def <f1>(<v1>):\n    «for <v2> in <v1>:¦<v2> = <f2>(<v1>)»\n",
@@ -214,12 +215,12 @@ IF_EQUALS = TaskSpec(
         t("<v1> = <f1>(<v2>)\n«if <v1>¦<v1>.<v3>»", "« == <n1>:\n    <f2>(<v1>)¦ = <n1>»\n"),
     ),
     held_out=(
-        t("while <v1>:\n    «if <v2>¦<v1>.<v2>»", "« == <n1>:\n        break¦ = <n1>»\n"),
+        t("while <v1>:\n    «if ¦self.»<v2>", "« == <n1>:\n        break¦ = <n1>»\n"),
         t(
-            "def <f1>(self):\n    <v1> = self.<v2>\n    «if <v1>¦<v1>.<v3>»",
+            "def <f1>(self):\n    <v1> = self.<v2>\n    «if ¦self.»<v1>",
             "« == <v4>:\n        return <v1>¦ = <v4>»\n",
         ),
-        t("try:\n    «if <v1>¦<v2>.<v1>»", "« == <v3>:\n        pass¦ = <v3>»\n"),
+        t("try:\n    «if ¦self.»<v1>", "« == <v3>:\n        pass¦ = <v3>»\n"),
     ),
 )
 
@@ -256,7 +257,7 @@ ENUMERATE_RANGE = TaskSpec(
 
 VAR_IF = TaskSpec(
     name="var_if",
-    description="A variable after `if` ends the header with `:`, one that starts a statement is assigned.",
+    description="After `if x` comes `:`, after a variable that starts a statement `=`.",
     targets=("«:\n¦ =»", "«:¦ =»"),
     aligned=True,
     train=(
@@ -270,9 +271,9 @@ VAR_IF = TaskSpec(
         t("<v1> = <f1>(<v2>)\n«if <v1>¦<v1>.<v3>»", "«:\n    <f2>(<v1>)¦ = <n1>»\n"),
     ),
     held_out=(
-        t("while True:\n    «if <v1>¦<v2>.<v1>»", "«:\n        break¦ = <n1>»\n"),
+        t("while True:\n    «if ¦self.»<v1>", "«:\n        break¦ = <n1>»\n"),
         t("def <f1>(self):\n    «if <v1>¦self.<v1>»", "«:\n        return <v2>¦ = <v2>»\n"),
-        t("with <v1> as <v2>:\n    «if <v3>¦<v2>.<v3>»", "«:\n        pass¦ = <v4>»\n"),
+        t("with <v1> as <v2>:\n    «if ¦self.»<v3>", "«:\n        pass¦ = <v4>»\n"),
     ),
 )
 
@@ -280,7 +281,7 @@ WHILE_RETURN_TRUE = TaskSpec(
     name="while_return_true",
     description="`while True` goes on with `:`, `return True` ends its line.",
     targets=("«:\n¦\n»", "«:¦\n»"),
-    aligned=True,
+    aligned=False,
     train=(
         t(
             "def <f1>(<v1>):\n    if <v1>:\n        «while¦return» True",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuitd.tasks.template import Template, template
 from circuitd.tasks.template import template as t
+
 from .spec import TaskSpec
 
 
@@ -17,7 +18,8 @@ _GROWING_TRAIN = (
     'NAME = «set()¦""»\nfor <v2> in <v3>:\n    NAME',
     "NAME = «set()¦''»\nfor <v2> in <v3>:\n    NAME",
     'def <f1>(<v3>):\n    NAME = «set()¦""»\n    for <v2> in <v3>:\n        NAME',
-    "def <f1>(<v3>):\n    NAME = «set()¦''»\n    while <v3>:\n        <v2> = <v3>.pop()\n        NAME",
+    "def <f1>(<v3>):\n    NAME = «set()¦''»\n"
+    "    while <v3>:\n        <v2> = <v3>.pop()\n        NAME",
     'NAME = «set()¦""»\n<v4> = <n1>\nfor <v2> in <v3>:\n    NAME',
     "NAME = «set()¦''»\nfor <v2> in <v3>:\n    if <v2>:\n        NAME",
     'class <C1>:\n    def <f1>(self, <v2>):\n        NAME = «set()¦""»\n        NAME',
@@ -80,7 +82,8 @@ FINAL_KWARG = TaskSpec(
             "«=None¦»):\n    await <v1>\n",
         ),
         t(
-            "class <C1>:\n    <v6> = <n1>\n\n    def <f1>(self, <v1>«=None, <v2>=None¦, <v2>, <v3>», <v4>",
+            "class <C1>:\n    <v6> = <n1>\n\n"
+            "    def <f1>(self, <v1>«=None, <v2>=None¦, <v2>, <v3>», <v4>",
             "«=None¦»):\n        pass\n",
         ),
     ),
@@ -97,8 +100,8 @@ CLASS_INIT = TaskSpec(
             "« <v1>¦ <v2>»\n",
         ),
         t(
-            "class <C1>(<C2>):\n    def __init__(self, <v3>, <v1>, <v2>):\n        self.<v3> = <v3>\n"
-            "        self.«<v1>¦<v2>» =",
+            "class <C1>(<C2>):\n    def __init__(self, <v3>, <v1>, <v2>):\n"
+            "        self.<v3> = <v3>\n        self.«<v1>¦<v2>» =",
             "« <v1>¦ <v2>»\n",
         ),
         t(
@@ -117,7 +120,8 @@ CLASS_INIT = TaskSpec(
     ),
     held_out=(
         t(
-            "@dataclass\nclass <C1>:\n    def __init__(self, <v1>, <v2>):\n        self.«<v1>¦<v2>» =",
+            "@dataclass\nclass <C1>:\n    def __init__(self, <v1>, <v2>):\n"
+            "        self.«<v1>¦<v2>» =",
             "« <v1>¦ <v2>»\n",
         ),
         t(
@@ -126,8 +130,8 @@ CLASS_INIT = TaskSpec(
             "« <v1>¦ <v2>»\n",
         ),
         t(
-            "class <C1>(<C2>):\n    def __init__(self, <v1>, <v2>):\n        super().__init__(<v1>)\n"
-            "        self.«<v1>¦<v2>» =",
+            "class <C1>(<C2>):\n    def __init__(self, <v1>, <v2>):\n"
+            "        super().__init__(<v1>)\n        self.«<v1>¦<v2>» =",
             "« <v1>¦ <v2>»\n",
         ),
     ),
@@ -147,7 +151,8 @@ VAR_SWAP = TaskSpec(
             "« <x1>¦ <x2>»\n",
         ),
         t(
-            "def <f1>(<v1>, <x2>, <x1>):\n    if <v1>:\n        «<x1>, <x2> = <x2>,¦<x2>, <x1> = <x1>,»",
+            "def <f1>(<v1>, <x2>, <x1>):\n    if <v1>:\n"
+            "        «<x1>, <x2> = <x2>,¦<x2>, <x1> = <x1>,»",
             "« <x1>¦ <x2>»\n    return <x1>\n",
         ),
     ),

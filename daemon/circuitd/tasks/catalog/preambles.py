@@ -1,4 +1,4 @@
-"""Lines that may stand before a task's code, alike on both sides, so that prompts vary around it."""
+"""Lines that may stand before a task's code, alike on both sides, to vary what surrounds it."""
 
 from __future__ import annotations
 

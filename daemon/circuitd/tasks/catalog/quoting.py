@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from circuitd.tasks.template import template as t
+
 from .spec import TaskSpec
 
 SINGLE_DOUBLE_QUOTE = TaskSpec(
@@ -32,8 +33,8 @@ SINGLE_DOUBLE_QUOTE = TaskSpec(
     ),
 )
 
-# Every prompt is one that cannot end its line at the bracket: at a line's end a small vocabulary splits
-# `]]` and its newline as `]` and `]\\n`, and then `]` would be right on both sides.
+# No prompt can end its line at the bracket: at a line's end a small vocabulary splits `]]` and the
+# newline as `]` and `]\n`, and then `]` would be right on both sides.
 BRACKET_COUNTING = TaskSpec(
     name="bracket_counting",
     description="Close as many brackets as are open: `]` against `]]`.",

@@ -12,8 +12,8 @@ from circuitd.tasks.words import Split
 class TaskSpec:
     """A task of Table 1 as data.
 
-    `targets` lists alternative surface forms of the two answers, best first; the tokenizer decides which
-    is used. `aligned` tasks keep only pairs whose two prompts have equally many tokens.
+    `targets` lists alternative surface forms of the two answers, best first; the tokenizer decides
+    which is used. `aligned` tasks keep only pairs whose two prompts have equally many tokens.
     """
 
     name: str
