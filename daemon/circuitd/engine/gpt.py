@@ -1,0 +1,294 @@
+"""The network on one page: a pure function of weights, tokens and a plan.
+
+GPT-2 style blocks with pre-norm; every activation with a name passes through `taps`, which records,
+intervenes and differentiates as the plan says. Shapes: B rows, T positions, d model width, H heads,
+D channels per head, V tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from circuitd.engine.attention import KeyValueCache, attend
+from circuitd.engine.config import GPTConfig
+from circuitd.engine.errors import PlanError, TokenError
+from circuitd.engine.objective import cross_entropy, last_positions, row_objective
+from circuitd.engine.plan import Plan
+from circuitd.engine.taps import Stopped, Taps
+from circuitd.engine.topk import abs_top_k
+from circuitd.engine.weights import Layer, Norm, Weights
+from circuitd.engine.window import Window
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one forward pass gave. Tensors are on the model's device, in its dtype.
+
+    With a gate that wants a gradient, `logits`, `loss`, `token_loss` and `objective` carry the
+    graph; otherwise nothing does. Records never do.
+    """
+
+    logits: Tensor | None = None  # [B, T, V], [B, V] for "last", None for "none"
+    loss: Tensor | None = None  # scalar, float32: mean over targets other than -1
+    token_loss: Tensor | None = None  # [B, T], float32: 0 where the target is -1
+    objective: Tensor | None = None  # [B], float32: a Gradient's row-wise objective
+    records: Mapping[str, Tensor] = field(default_factory=dict)
+    indices: Mapping[str, Tensor] = field(default_factory=dict)  # channels of top_k records
+    grads: Mapping[str, Tensor] = field(default_factory=dict)  # by site, as the activation
+
+
+def forward(weights: Weights, tokens: Tensor, plan: Plan = Plan()) -> Run:  # noqa: B008 - frozen
+    """Run the network on `tokens` [B, T] int64, right-padded where `plan.lengths` says so.
+
+    Raises `TokenError`, `PlanError`, `UnknownSite`, `InterventionError` before anything is
+    computed, and `Cancelled` between layers.
+    """
+    return _run(weights, tokens, plan, start_layer=None, resid=None)
+
+
+def forward_from(
+    weights: Weights,
+    tokens: Tensor,
+    start_layer: int,
+    resid: Tensor,
+    plan: Plan = Plan(),  # noqa: B008
+) -> Run:
+    """Run only layers `start_layer` and up, on a recorded `start_layer.resid_in` [B or 1, T, d].
+
+    `start_layer` may be the number of layers: `resid` is then `final_resid`. Interventions at that
+    first site act on `resid`. A plan that names an earlier site is refused with `PlanError`.
+    """
+    config = weights.config
+    if not 0 <= start_layer <= config.n_layer:
+        raise PlanError(f"start at layer {start_layer}", f"the model has 0..{config.n_layer}")
+    expected = (*tokens.shape, config.d_model)
+    if resid.ndim != 3 or resid.shape[0] not in (1, expected[0]) or resid.shape[1:] != expected[1:]:
+        raise PlanError(
+            f"resid of shape {list(resid.shape)}", "does not fit the tokens", f"{list(expected)}"
+        )
+    return _run(weights, tokens, plan, start_layer, resid)
+
+
+def _run(
+    weights: Weights, tokens: Tensor, plan: Plan, start_layer: int | None, resid: Tensor | None
+) -> Run:
+    lengths = check_tokens(weights.config, tokens, plan)
+    with execution_mode(plan):
+        n_rows, n_positions = tokens.shape
+        window = Window(
+            n_rows, 0, n_positions, n_positions, weights.device, weights.dtype, lengths,
+            builds_graph=plan.is_differentiable,
+        )  # fmt: skip
+        first = None if start_layer is None else _entry_site(weights.config, start_layer)
+        taps = Taps(weights.config, plan, window, first)
+        tokens = window.tensor(tokens, torch.int64)
+        if resid is None:
+            x = embed(weights, tokens, start=0)
+        else:
+            x = window.tensor(resid).expand(n_rows, -1, -1)
+        try:
+            x = blocks(weights, x, taps, start_layer or 0, cache=None)
+            x = final_norm(weights, x, taps)
+        except Stopped:
+            return Run(records=taps.records, indices=taps.indices)
+        return _answer(weights, tokens, x, taps, plan, window)
+
+
+def embed(weights: Weights, tokens: Tensor, start: int) -> Tensor:
+    """The stream before the first block [B, T, d], the first token being at position `start`."""
+    x = F.embedding(tokens, weights.wte)
+    if weights.wpe is None:  # positions are concatenated inside the blocks instead
+        return x
+    return x + weights.wpe[start : start + tokens.shape[1]]
+
+
+def blocks(
+    weights: Weights, x: Tensor, taps: Taps, first: int, cache: KeyValueCache | None
+) -> Tensor:
+    """Layers `first` and up: the stream [B, T, d] before the final norm."""
+    for i in range(first, weights.config.n_layer):
+        taps.check_cancelled()
+        layer = weights.layers[i]
+        x = taps(f"{i}.resid_in", x)
+        x = _add(weights.config, x, _attention(weights.config, layer, i, x, taps, cache), "attn")
+        x = taps(f"{i}.resid_mid", x)
+        x = _add(weights.config, x, _mlp(weights.config, layer, i, x, taps, cache), "mlp")
+    return x
+
+
+def final_norm(weights: Weights, x: Tensor, taps: Taps) -> Tensor:
+    """`final_resid` and the norm before the unembedding, [B, T, d]."""
+    x = taps("final_resid", x)
+    return _norm(weights.ln_f, x, "final_norm_scale", taps)
+
+
+def unembed(weights: Weights, x: Tensor, tokens: Tensor) -> Tensor:
+    """Logits [..., V] of normed streams [..., d], each after its token [...]."""
+    logits = F.linear(x, weights.lm_head, weights.final_logits_bias)
+    if weights.bigram_table is None:
+        return logits
+    return logits + F.embedding(tokens, weights.bigram_table)
+
+
+def _attention(
+    config: GPTConfig, layer: Layer, i: int, x: Tensor, taps: Taps, cache: KeyValueCache | None
+) -> Tensor:
+    B, T, _ = x.shape
+    h = _norm(layer.ln_1, x, f"{i}.attn.norm_scale", taps)
+    h = _with_positions(h, layer.attn_pos, cache)
+    h = taps(f"{i}.attn.act_in", abs_top_k(h, config.kept("attn_in")))
+
+    qkv = F.linear(h, layer.c_attn, layer.c_attn_bias).view(B, T, 3, config.d_attn)
+    kept = [config.kept("attn_q"), config.kept("attn_k"), config.kept("attn_v")]
+    if kept[0] == kept[1] == kept[2]:  # one selection over all three is cheaper
+        q, k, v = abs_top_k(qkv, kept[0]).unbind(2)
+    else:
+        q, k, v = (abs_top_k(part, n) for part, n in zip(qkv.unbind(2), kept, strict=True))
+    k = taps(f"{i}.attn.k", k)
+    q = taps(f"{i}.attn.q", q)
+    v = taps(f"{i}.attn.v", v)
+
+    q, k, v = (t.view(B, T, config.n_head, config.d_head).transpose(1, 2) for t in (q, k, v))
+    if cache is not None:
+        k, v = cache.extend(i, k, v)
+    site = f"{i}.attn.pattern"
+    tap_pattern: Callable[[Tensor], Tensor] | None = None
+    if taps.wants(site):
+        tap_pattern = lambda pattern: taps(site, pattern)  # noqa: E731
+    y = attend(q, k, v, layer.sink_logit, tap_pattern)  # [B, H, T, D]
+    y = taps(f"{i}.attn.y", y.transpose(1, 2).reshape(B, T, config.d_attn))
+
+    delta = F.linear(y, layer.attn_proj, layer.attn_proj_bias)
+    return taps(f"{i}.attn.resid_delta", abs_top_k(delta, config.kept("attn_out")))
+
+
+def _mlp(
+    config: GPTConfig, layer: Layer, i: int, x: Tensor, taps: Taps, cache: KeyValueCache | None
+) -> Tensor:
+    h = _norm(layer.ln_2, x, f"{i}.mlp.norm_scale", taps)
+    h = _with_positions(h, layer.mlp_pos, cache)
+    h = taps(f"{i}.mlp.act_in", abs_top_k(h, config.kept("mlp_in")))
+
+    h = F.linear(h, layer.c_fc, layer.c_fc_bias)
+    h = F.gelu(h) if config.activation_type == "gelu" else F.relu(h)
+    h = taps(f"{i}.mlp.post_act", abs_top_k(h, config.kept("mlp_neuron")))
+
+    delta = F.linear(h, layer.mlp_proj, layer.mlp_proj_bias)
+    return taps(f"{i}.mlp.resid_delta", abs_top_k(delta, config.kept("mlp_out")))
+
+
+def _norm(norm: Norm, x: Tensor, scale_site: str, taps: Taps) -> Tensor:
+    if not taps.wants(scale_site):
+        return norm(x)
+    return norm.apply_scale(x, taps(scale_site, norm.scale(x)))
+
+
+def _with_positions(h: Tensor, positions: Tensor | None, cache: KeyValueCache | None) -> Tensor:
+    """Concatenate the positional channels [T, d_pos] after the normed stream, if there are any."""
+    if positions is None:
+        return h
+    start = 0 if cache is None else cache.length
+    here = positions[start : start + h.shape[1]]
+    return torch.cat([h, here.expand(h.shape[0], -1, -1)], dim=-1)
+
+
+def _add(config: GPTConfig, x: Tensor, delta: Tensor, half: str) -> Tensor:
+    x = x + delta
+    if config.residual_activation_type == "relu":
+        x = F.relu(x)
+    kept = config.kept("resid_post_attn" if half == "attn" else "resid_post_mlp")
+    return abs_top_k(x, kept)
+
+
+def _answer(
+    weights: Weights, tokens: Tensor, x: Tensor, taps: Taps, plan: Plan, window: Window
+) -> Run:
+    """Logits, losses and gradients from the normed final stream `x` [B, T, d]."""
+    last = last_positions(window)
+    rows = torch.arange(window.n_rows, device=window.device)
+    logits: Tensor | None = None
+    loss = token_loss = objective = None
+    if plan.logits == "all" or plan.targets is not None:
+        logits = unembed(weights, x, tokens)
+    if plan.targets is not None and logits is not None:
+        token_loss, loss = cross_entropy(logits, plan.targets, window)
+    total = loss
+    if plan.gradient is not None and plan.gradient.of != "loss":
+        at = plan.gradient.of.position
+        positions = last if at is None else window.index([at % window.n_positions])
+        if logits is None:
+            row_logits = unembed(weights, x[rows, positions], tokens[rows, positions])
+        else:
+            row_logits = logits[rows, positions]
+        objective = row_objective(plan.gradient.of, row_logits, window)
+        total = objective.sum()
+    grads: dict[str, Tensor] = {}
+    if plan.gradient is not None and total is not None:
+        grads = taps.gradients(total)
+    if plan.logits == "none":
+        logits = None
+    elif plan.logits == "last":
+        last_x, last_tokens = x[rows, last], tokens[rows, last]
+        logits = unembed(weights, last_x, last_tokens) if logits is None else logits[rows, last]
+    outputs = [logits, loss, token_loss, objective]
+    if not plan.has_learned_values:
+        outputs = [None if output is None else output.detach() for output in outputs]
+    return Run(*outputs, records=taps.records, indices=taps.indices, grads=grads)
+
+
+@contextlib.contextmanager
+def execution_mode(plan: Plan) -> Iterator[None]:
+    """Inference mode, or, when the plan wants a gradient, grad mode whatever the caller's mode."""
+    if plan.is_differentiable:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    else:
+        with torch.inference_mode():
+            yield
+
+
+def _entry_site(config: GPTConfig, start_layer: int) -> str:
+    return "final_resid" if start_layer == config.n_layer else f"{start_layer}.resid_in"
+
+
+def check_tokens(config: GPTConfig, tokens: Tensor, plan: Plan) -> tuple[int, ...] | None:
+    """Raise `TokenError` for what this network cannot take; return the row lengths, if given."""
+    asked = f"tokens of shape {list(tokens.shape)}"
+    if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise TokenError(asked, f"{tokens.dtype} is not a batch of ids", "int64 [B, T]")
+    if tokens.numel() == 0:
+        raise TokenError(asked, "empty", "at least one row of one token")
+    if tokens.shape[1] > config.block_size:
+        raise TokenError(asked, f"longer than block_size {config.block_size}", "shorten the prompt")
+    low, high = (int(bound) for bound in tokens.aminmax())
+    if low < 0 or high >= config.vocab_size:
+        raise TokenError(asked, f"ids {low}..{high}", f"ids must be 0..{config.vocab_size - 1}")
+    _check_targets(config, tokens, plan)
+    if plan.lengths is None:
+        return None
+    lengths = tuple(int(length) for length in plan.lengths.tolist())
+    if len(lengths) != tokens.shape[0] or not all(1 <= n <= tokens.shape[1] for n in lengths):
+        raise TokenError(
+            f"lengths {list(lengths)}",
+            f"do not fit {asked}",
+            f"{tokens.shape[0]} lengths of 1..{tokens.shape[1]}",
+        )
+    return lengths
+
+
+def _check_targets(config: GPTConfig, tokens: Tensor, plan: Plan) -> None:
+    targets = plan.targets
+    if targets is None:
+        return
+    asked = f"targets of shape {list(targets.shape)}"
+    if targets.shape != tokens.shape or targets.is_floating_point():
+        raise TokenError(asked, f"do not fit tokens {list(tokens.shape)}", "int64 [B, T]")
+    low, high = (int(bound) for bound in targets.aminmax())
+    if low < -1 or high >= config.vocab_size:
+        raise TokenError(asked, f"ids {low}..{high}", f"-1 or 0..{config.vocab_size - 1}")

@@ -1,0 +1,252 @@
+"""Weights: one network's tensors, typed and immutable, read from the published state-dict names.
+
+Linear weights are [out, in] as published; `c_attn` holds the rows of q, then k, then v. Nothing in
+the engine ever writes to them or asks for their gradient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from circuitd.engine.config import GPTConfig
+from circuitd.engine.errors import WeightsError
+
+#: A causal-mask buffer of old files; it says nothing that the network needs.
+_IGNORED = re.compile(r"transformer\.h\.\d+\.attn\.bias")
+_LAYER_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """LayerNorm or RMSNorm: gain [d], and for LayerNorm optionally a bias [d]."""
+
+    gain: Tensor
+    bias: Tensor | None
+    is_rms: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of `x` [..., d]."""
+        if self.is_rms:
+            return F.rms_norm(x, self.gain.shape, self.gain)
+        return F.layer_norm(x, self.gain.shape, self.gain, self.bias, _LAYER_NORM_EPS)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """The multiplier 1/rms or 1/std of each position of `x` [..., d]: [..., 1]."""
+        wide = x.float()
+        if self.is_rms:
+            mean_square = wide.square().mean(-1, keepdim=True)
+            return torch.rsqrt(mean_square + torch.finfo(x.dtype).eps).to(x.dtype)
+        variance = wide.var(-1, keepdim=True, correction=0)
+        return torch.rsqrt(variance + _LAYER_NORM_EPS).to(x.dtype)
+
+    def apply_scale(self, x: Tensor, scale: Tensor) -> Tensor:
+        """The norm's output when its multiplier is `scale` [..., 1], whatever `x` would give."""
+        centred = x if self.is_rms else x - x.mean(-1, keepdim=True)
+        y = centred * scale * self.gain
+        return y if self.bias is None else y + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One block. `attn_pos`, `mlp_pos`: normed positional channels [block_size, d_pos]."""
+
+    ln_1: Norm
+    c_attn: Tensor  # [3 * n_head * d_head, d_in]
+    c_attn_bias: Tensor | None
+    attn_proj: Tensor  # [d_model, n_head * d_head]
+    attn_proj_bias: Tensor | None
+    sink_logit: Tensor | None  # [n_head]
+    ln_2: Norm
+    c_fc: Tensor  # [d_mlp, d_in]
+    c_fc_bias: Tensor | None
+    mlp_proj: Tensor  # [d_model, d_mlp]
+    mlp_proj_bias: Tensor | None
+    attn_pos: Tensor | None
+    mlp_pos: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Every tensor that the forward pass reads, on one device and in one dtype.
+
+    `wpe` is added to the embedding [block_size, d_model]; it is None when positions are
+    concatenated instead. `nbytes` counts each tensor once, tied or not.
+    """
+
+    config: GPTConfig
+    wte: Tensor  # [vocab_size, d_model]
+    wpe: Tensor | None
+    layers: tuple[Layer, ...]
+    ln_f: Norm
+    lm_head: Tensor  # [vocab_size, d_model]
+    final_logits_bias: Tensor | None  # [vocab_size]
+    bigram_table: Tensor | None  # [vocab_size, vocab_size], row = current token
+    nbytes: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.wte.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the tensors and of every activation."""
+        return self.wte.dtype
+
+    @classmethod
+    def from_state(
+        cls,
+        config: GPTConfig,
+        state: Mapping[str, Tensor],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Weights:
+        """Copy the tensors of `state` (published names), so that later changes to it do not show.
+
+        Raises `WeightsError` naming all missing, unexpected, mis-shaped and non-finite tensors.
+        """
+        _check(config, state)
+        # Tensors made under inference mode could not take part in a later gradient.
+        with torch.inference_mode(False), torch.no_grad():
+            taken: dict[str, Tensor] = {}
+
+            def get(name: str) -> Tensor | None:
+                if name not in state:
+                    return None
+                if name not in taken:
+                    taken[name] = state[name].detach().to(device, dtype, copy=True).contiguous()
+                return taken[name]
+
+            return _build(config, get, taken)
+
+
+def expected_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a state dict of this network must have."""
+    d, d_in, d_pos = config.d_model, config.d_in, config.d_pos_emb
+    shapes: dict[str, tuple[int, ...]] = {
+        "transformer.wte.weight": (config.vocab_size, d),
+        "transformer.wpe.weight": (config.block_size, d_pos or d),
+    }
+
+    def norm(name: str, width: int) -> None:
+        shapes[f"{name}.weight"] = (width,)
+        if config.ln_bias and not config.rms_norm:
+            shapes[f"{name}.bias"] = (width,)
+
+    def linear(name: str, n_out: int, n_in: int) -> None:
+        shapes[f"{name}.weight"] = (n_out, n_in)
+        if config.bias:
+            shapes[f"{name}.bias"] = (n_out,)
+
+    for i in range(config.n_layer):
+        h = f"transformer.h.{i}"
+        norm(f"{h}.ln_1", d)
+        linear(f"{h}.attn.c_attn", 3 * config.d_attn, d_in)
+        linear(f"{h}.attn.c_proj", d, config.d_attn)
+        if config.sink:
+            shapes[f"{h}.attn.attn_imp.sink_logit"] = (config.n_head,)
+        norm(f"{h}.ln_2", d)
+        linear(f"{h}.mlp.c_fc", config.d_mlp, d_in)
+        linear(f"{h}.mlp.c_proj", d, config.d_mlp)
+        if d_pos is not None:
+            norm(f"{h}.ln_p1", d_pos)
+            norm(f"{h}.ln_p2", d_pos)
+    norm("transformer.ln_f", d)
+    if not config.tied_unembed:
+        shapes["lm_head.weight"] = (config.vocab_size, d)
+    if config.enable_bigram_table:
+        shapes["bigram_table"] = (config.vocab_size, config.vocab_size)
+    return shapes
+
+
+def optional_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the tensors that a state dict may have or lack."""
+    shapes: dict[str, tuple[int, ...]] = {"final_logits_bias": (config.vocab_size,)}
+    if config.tied_unembed:
+        shapes["lm_head.weight"] = (config.vocab_size, config.d_model)
+    return shapes
+
+
+def _check(config: GPTConfig, state: Mapping[str, Tensor]) -> None:
+    required, optional = expected_shapes(config), optional_shapes(config)
+    known = {**required, **optional}
+    present = [name for name in state if not _IGNORED.fullmatch(name)]
+    problems: list[str] = []
+    if missing := [name for name in required if name not in state]:
+        problems.append(f"missing {', '.join(missing)}")
+    if unexpected := [name for name in present if name not in known]:
+        problems.append(f"unexpected {', '.join(unexpected)}")
+    present = [name for name in present if name in known]
+    shaped_wrong = [
+        f"{name} is {tuple(state[name].shape)} instead of {known[name]}"
+        for name in present
+        if tuple(state[name].shape) != known[name]
+    ]
+    if shaped_wrong:
+        problems.append(f"wrong shape: {', '.join(shaped_wrong)}")
+    if not_float := [name for name in present if not state[name].is_floating_point()]:
+        problems.append(f"not floating-point: {', '.join(not_float)}")
+    elif bad := [name for name in present if not bool(torch.isfinite(state[name]).all())]:
+        problems.append(f"NaN or infinity in {', '.join(bad)}")
+    if not problems and config.tied_unembed and "lm_head.weight" in state:
+        head, wte = state["lm_head.weight"], state["transformer.wte.weight"]
+        if not torch.equal(head, wte):
+            problems.append("lm_head.weight differs from transformer.wte.weight, yet they are tied")
+    if problems:
+        raise WeightsError("weights for this configuration", "; ".join(problems))
+
+
+def _build(
+    config: GPTConfig, get: Callable[[str], Tensor | None], taken: dict[str, Tensor]
+) -> Weights:
+    def need(name: str) -> Tensor:
+        tensor = get(name)
+        assert tensor is not None, name  # `_check` has seen it
+        return tensor
+
+    def norm(name: str) -> Norm:
+        return Norm(need(f"{name}.weight"), get(f"{name}.bias"), config.rms_norm)
+
+    wpe = need("transformer.wpe.weight")
+
+    def layer(i: int) -> Layer:
+        h = f"transformer.h.{i}"
+        concatenates = config.d_pos_emb is not None
+        return Layer(
+            ln_1=norm(f"{h}.ln_1"),
+            c_attn=need(f"{h}.attn.c_attn.weight"),
+            c_attn_bias=get(f"{h}.attn.c_attn.bias"),
+            attn_proj=need(f"{h}.attn.c_proj.weight"),
+            attn_proj_bias=get(f"{h}.attn.c_proj.bias"),
+            sink_logit=get(f"{h}.attn.attn_imp.sink_logit"),
+            ln_2=norm(f"{h}.ln_2"),
+            c_fc=need(f"{h}.mlp.c_fc.weight"),
+            c_fc_bias=get(f"{h}.mlp.c_fc.bias"),
+            mlp_proj=need(f"{h}.mlp.c_proj.weight"),
+            mlp_proj_bias=get(f"{h}.mlp.c_proj.bias"),
+            attn_pos=norm(f"{h}.ln_p1")(wpe) if concatenates else None,
+            mlp_pos=norm(f"{h}.ln_p2")(wpe) if concatenates else None,
+        )
+
+    layers = tuple(layer(i) for i in range(config.n_layer))
+    tied = config.tied_unembed
+    weights = Weights(
+        config=config,
+        wte=need("transformer.wte.weight"),
+        wpe=None if config.d_pos_emb is not None else wpe,
+        layers=layers,
+        ln_f=norm("transformer.ln_f"),
+        lm_head=need("transformer.wte.weight" if tied else "lm_head.weight"),
+        final_logits_bias=get("final_logits_bias"),
+        bigram_table=get("bigram_table"),
+        nbytes=0,
+    )
+    kept = [*taken.values(), *(t for x in layers for t in (x.attn_pos, x.mlp_pos) if t is not None)]
+    object.__setattr__(weights, "nbytes", sum(tensor.nbytes for tensor in kept))
+    return weights
