@@ -1,0 +1,1 @@
+"""Files the daemon reads and keeps: artefacts, tokenizers, cached results, job records."""
