@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitd.store.tokenizer import Tokenizer
 from circuitd.tasks.snippets import snippet_stream
-from training import corpus, tokenizer
+from training import corpus
 
 Tokens = NDArray[np.uint16]
 #: Half of the snippet windows begin with a snippet, as task prompts do.
@@ -39,16 +40,14 @@ def prepare(work: Path, tokenizer_folder: Path, n_snippet_tokens: int, seed: int
     Writes `train.npy`, `held_out.npy`, `snippets.npy`, `snippet_starts.npy` and `corpus.json`,
     the counts that the model card reports.
     """
-    encoding = tokenizer.load(tokenizer_folder)
+    tokenizer = Tokenizer.load(tokenizer_folder)
     documents = list(corpus.documents(work / "wheels"))
     # Order by hash: packages mix, and the order does not depend on the file system.
     documents.sort(key=lambda d: hashlib.sha256(f"{seed}:{d.path}".encode()).digest())
     counts: dict[str, dict[str, int]] = {}
     for name, held_out in (("train", False), ("held_out", True)):
         chosen = [d for d in documents if d.held_out == held_out]
-        pieces: list[list[int]] = []
-        for batch in _chunks(chosen, 256):
-            pieces += encoding.encode_ordinary_batch([d.text for d in batch], num_threads=2)
+        pieces = [tokenizer.encode(document.text) for document in chosen]
         for document, ids in zip(chosen, pieces, strict=True):
             row = counts.setdefault(
                 document.package, {"n_files": 0, "n_tokens": 0, "n_held_out": 0}
@@ -56,15 +55,15 @@ def prepare(work: Path, tokenizer_folder: Path, n_snippet_tokens: int, seed: int
             row["n_files"] += 1
             row["n_tokens"] += len(ids)
             row["n_held_out"] += held_out
-        np.save(work / f"{name}.npy", _joined(pieces)[0])
+        np.save(work / f"{name}.npy", _joined(pieces, tokenizer.end_of_text)[0])
     snippets: list[list[int]] = []
     n_tokens = 0
     for snippet in snippet_stream(seed):
-        snippets.append(encoding.encode_ordinary(snippet))
+        snippets.append(tokenizer.encode(snippet))
         n_tokens += len(snippets[-1]) + 1
         if n_tokens >= n_snippet_tokens:
             break
-    tokens, starts = _joined(snippets)
+    tokens, starts = _joined(snippets, tokenizer.end_of_text)
     np.save(work / "snippets.npy", tokens)
     np.save(work / "snippet_starts.npy", starts)
     summary = {"packages": counts, "n_snippets": len(snippets), "n_snippet_tokens": n_tokens}
@@ -103,14 +102,10 @@ def held_out_windows(streams: Streams, n_windows: int, length: int) -> NDArray[n
     return np.stack([streams.held_out[s : s + length + 1] for s in starts]).astype(np.int64)
 
 
-def _chunks(documents: list[corpus.Document], size: int) -> list[list[corpus.Document]]:
-    return [documents[i : i + size] for i in range(0, len(documents), size)]
-
-
-def _joined(pieces: list[list[int]]) -> tuple[Tokens, NDArray[np.int64]]:
+def _joined(pieces: list[list[int]], end_of_text: int) -> tuple[Tokens, NDArray[np.int64]]:
     lengths = np.array([len(ids) + 1 for ids in pieces])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    stream = np.full(int(lengths.sum()), tokenizer.END_OF_TEXT_ID, np.uint16)
+    stream = np.full(int(lengths.sum()), end_of_text, np.uint16)
     for start, ids in zip(starts, pieces, strict=True):
         stream[start : start + len(ids)] = ids
     return stream, starts

@@ -8,59 +8,22 @@ CPUs, to which the sink is added afterwards (see `_SinkAttention`).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from circuitd.engine.config import GPTConfig
 from training.topk import abs_topk
-
-AFRAC_LOCTYPES = "attn_in,attn_out,mlp_in,mlp_out,mlp_neuron,attn_v,attn_k,attn_q"
-
-
-@dataclass(frozen=True)
-class Config:
-    """The fields of `beeg_config.json` that a trained model sets."""
-
-    n_layer: int
-    n_head: int
-    d_head: int
-    d_model: int
-    d_mlp: int
-    block_size: int = 256
-    vocab_size: int = 2048
-    dropout: float = 0.0
-    bias: bool = True
-    ln_bias: bool = False
-    rms_norm: bool = True
-    residual_activation_type: Literal["identity"] = "identity"
-    activation_type: Literal["gelu", "relu"] = "gelu"
-    afrac: float = 0.25
-    afrac_loctypes: str = AFRAC_LOCTYPES
-    debug_nans: bool = False
-    tied_unembed: bool = False
-    tokenizer_name: str = "tinypython_2k"
-    grad_checkpointing: bool = False
-    enable_bigram_table: bool = False
-    learnable_bigram_table: bool = False
-    d_pos_emb: int | None = None
-    dropout_cat_pos_emb: float = 0.0
-    sinusoidal_cat_pos_emb: bool = False
-    enable_sparse_kernels: bool = False
-    flash: bool = True
-    sink: bool = True
-
-    def published(self) -> dict[str, object]:
-        """The content of `beeg_config.json`."""
-        return asdict(self)
 
 
 class Network(nn.Module):
-    """Token ids `[B, T]` to logits; every parameter named as in the published state dict."""
+    """Token ids `[B, T]` to logits; every parameter named as in the published state dict.
 
-    def __init__(self, config: Config) -> None:
+    Only the kind of network that the recipe trains: RMSNorm, sinks, added positions, untied
+    unembedding, and AbsTopK at every location but `resid_post_*`.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
         self.transformer = nn.ModuleDict(
@@ -109,14 +72,19 @@ class Network(nn.Module):
         return _CrossEntropy.apply(x, weight, bias, targets.flatten())  # pyright: ignore[reportReturnType] # apply is untyped
 
 
+def n_kept(config: GPTConfig, width: int) -> int:
+    """How many of `width` activations AbsTopK keeps."""
+    return width if config.afrac is None else int(config.afrac * width)
+
+
 class _Block(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.ln_1 = _Norm(config.d_model)
         self.attn = _Attention(config)
         self.ln_2 = _Norm(config.d_model)
         self.mlp = _Mlp(config)
-        self.k = int(config.afrac * config.d_model)
+        self.k = n_kept(config, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + abs_topk(self.attn(abs_topk(self.ln_1(x).bfloat16(), self.k)), self.k)
@@ -139,11 +107,11 @@ class _Sink(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        width = config.n_head * config.d_head
+        width = config.d_attn
         self.n_head, self.d_head = config.n_head, config.d_head
-        self.k = int(config.afrac * width)
+        self.k = n_kept(config, width)
         self.c_attn = nn.Linear(config.d_model, 3 * width)
         self.c_proj = nn.Linear(width, config.d_model)
         self.attn_imp = _Sink(config.n_head)
@@ -160,9 +128,9 @@ class _Attention(nn.Module):
 
 
 class _Mlp(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.k = int(config.afrac * config.d_mlp)
+        self.k = n_kept(config, config.d_mlp)
         self.activation = F.gelu if config.activation_type == "gelu" else F.relu
         self.c_fc = nn.Linear(config.d_model, config.d_mlp)
         self.c_proj = nn.Linear(config.d_mlp, config.d_model)

@@ -11,14 +11,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import tiktoken
-from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+from circuitd.store.tokenizer import ENCODER_FILE, END_OF_TEXT, PATTERN, VOCAB_FILE
+
 VOCAB_SIZE = 2048
-END_OF_TEXT = "<|endoftext|>"
-END_OF_TEXT_ID = VOCAB_SIZE - 1
-PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -52,21 +49,7 @@ def write(folder: Path, merges: list[tuple[str, str]]) -> None:
     """Write `vocab.bpe` and `encoder.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges), ""]
-    (folder / "vocab.bpe").write_text("\n".join(lines), encoding="utf-8")
+    (folder / VOCAB_FILE).write_text("\n".join(lines), encoding="utf-8")
     tokens = [*byte_alphabet().values(), *(a + b for a, b in merges), END_OF_TEXT]
     encoder = {token: index for index, token in enumerate(tokens)}
-    (folder / "encoder.json").write_text(json.dumps(encoder), encoding="utf-8")
-
-
-def load(folder: Path) -> tiktoken.Encoding:
-    """The tokenizer stored in `folder`."""
-    ranks = data_gym_to_mergeable_bpe_ranks(
-        vocab_bpe_file=str(folder / "vocab.bpe"), encoder_json_file=str(folder / "encoder.json")
-    )
-    return tiktoken.Encoding(
-        name="tinypython_2k",
-        pat_str=PATTERN,
-        mergeable_ranks=ranks,
-        special_tokens={END_OF_TEXT: END_OF_TEXT_ID},
-        explicit_n_vocab=VOCAB_SIZE,
-    )
+    (folder / ENCODER_FILE).write_text(json.dumps(encoder), encoding="utf-8")

@@ -8,23 +8,51 @@ recorded, and `--steps` repeats it. SIGTERM saves and stops; the same command go
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from circuitd.engine.config import GPTConfig
 from training import batches, checkpoint, optimise
-from training.model import Config, Network
+from training.model import Network
 
+COMMON = GPTConfig(
+    block_size=256,
+    vocab_size=2048,
+    n_layer=4,
+    n_head=16,
+    d_head=16,
+    d_model=256,
+    d_mlp=1024,
+    bias=True,
+    ln_bias=False,
+    rms_norm=True,
+    activation_type="gelu",
+    afrac=0.25,
+    afrac_loctypes=(
+        "attn_in",
+        "attn_out",
+        "mlp_in",
+        "mlp_out",
+        "mlp_neuron",
+        "attn_v",
+        "attn_k",
+        "attn_q",
+    ),
+    tied_unembed=False,
+    tokenizer_name="tinypython_2k",
+    sink=True,
+)
 PRESETS = {
-    "sparse": Config(n_layer=4, n_head=16, d_head=16, d_model=256, d_mlp=1024),
-    "dense": Config(n_layer=4, n_head=8, d_head=16, d_model=128, d_mlp=512),
+    "sparse": COMMON,
+    "dense": dataclasses.replace(COMMON, n_head=8, d_model=128, d_mlp=512),
 }
 N_VALIDATION_WINDOWS = 256
 LOG_EVERY_STEPS = 20
@@ -229,7 +257,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     run = Run(options)
     described = {k: v for k, v in vars(options).items() if k != "work"}
-    config = asdict(run.network.config)
+    config = dataclasses.asdict(run.network.config)
     (run.folder / "run.json").write_text(json.dumps({"options": described, "config": config}))
 
     def ask_to_stop(*_: object) -> None:
