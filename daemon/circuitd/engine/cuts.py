@@ -61,6 +61,9 @@ class EdgeCuts:
             grouped.setdefault(_checked(config, cut, window), []).append(cut)
         self._entries = {pair: _lower(cuts, window) for pair, cuts in grouped.items()}
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     def reads(self, source: str, target: str) -> bool:
         """Whether an edge from `source` to `target` is cut."""
         return (source, target) in self._entries
@@ -72,9 +75,7 @@ class EdgeCuts:
         filled[e.rows, :, e.sources] = e.fills.to(value.dtype)
         return filled
 
-    def apply(
-        self, source: str, target: str, pre: Tensor, value: Tensor, weight: Tensor
-    ) -> Tensor:
+    def apply(self, source: str, target: str, pre: Tensor, value: Tensor, weight: Tensor) -> Tensor:
         """`pre` [B, T, target width] without what flowed along the cut edges of this matrix.
 
         `value` [B, T, source width] is what `weight` [target width, source width] multiplied.

@@ -8,7 +8,7 @@ D channels per head, V tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,10 +17,17 @@ from torch import Tensor
 
 from circuitd.engine.attention import KeyValueCache, attend
 from circuitd.engine.config import GPTConfig
-from circuitd.engine.errors import PlanError, TokenError
-from circuitd.engine.objective import cross_entropy, last_positions, row_objective
+from circuitd.engine.cut_attention import cut_projections, cut_values
+from circuitd.engine.errors import PlanError
+from circuitd.engine.objective import (
+    cross_entropy,
+    last_positions,
+    objective_positions,
+    row_objective,
+)
 from circuitd.engine.plan import Plan
 from circuitd.engine.taps import Stopped, Taps
+from circuitd.engine.tokens import check_tokens
 from circuitd.engine.topk import abs_top_k
 from circuitd.engine.weights import Layer, Norm, Weights
 from circuitd.engine.window import Window
@@ -145,6 +152,8 @@ def _attention(
     h = taps(f"{i}.attn.act_in", abs_top_k(h, config.kept("attn_in")))
 
     qkv = F.linear(h, layer.c_attn, layer.c_attn_bias).view(B, T, 3, config.d_attn)
+    if taps.cuts:
+        qkv = cut_projections(taps.cuts, layer, i, h, qkv)
     kept = [config.kept("attn_q"), config.kept("attn_k"), config.kept("attn_v")]
     if kept[0] == kept[1] == kept[2]:  # one selection over all three is cheaper
         q, k, v = abs_top_k(qkv, kept[0]).unbind(2)
@@ -158,13 +167,19 @@ def _attention(
     if cache is not None:
         k, v = cache.extend(i, k, v)
     site = f"{i}.attn.pattern"
-    tap_pattern: Callable[[Tensor], Tensor] | None = None
-    if taps.wants(site):
-        tap_pattern = lambda pattern: taps(site, pattern)  # noqa: E731
-    y = attend(q, k, v, layer.sink_logit, tap_pattern)  # [B, H, T, D]
+    seen: list[Tensor] = []  # the pattern in use, where somebody needs it
+
+    def tap_pattern(pattern: Tensor) -> Tensor:
+        seen.append(taps(site, pattern))
+        return seen[0]
+
+    looks_at_pattern = taps.wants(site) or bool(taps.cuts)
+    y = attend(q, k, v, layer.sink_logit, tap_pattern if looks_at_pattern else None)  # [B, H, T, D]
     y = taps(f"{i}.attn.y", y.transpose(1, 2).reshape(B, T, config.d_attn))
 
     delta = F.linear(y, layer.attn_proj, layer.attn_proj_bias)
+    if taps.cuts:
+        delta = cut_values(taps.cuts, layer, i, seen[0], v, y, delta)
     return taps(f"{i}.attn.resid_delta", abs_top_k(delta, config.kept("attn_out")))
 
 
@@ -175,11 +190,13 @@ def _mlp(
     h = _with_positions(h, layer.mlp_pos, cache)
     h = taps(f"{i}.mlp.act_in", abs_top_k(h, config.kept("mlp_in")))
 
-    h = F.linear(h, layer.c_fc, layer.c_fc_bias)
+    pre = F.linear(h, layer.c_fc, layer.c_fc_bias)
+    h = taps.cuts.apply(f"{i}.mlp.act_in", f"{i}.mlp.post_act", pre, h, layer.c_fc)
     h = F.gelu(h) if config.activation_type == "gelu" else F.relu(h)
     h = taps(f"{i}.mlp.post_act", abs_top_k(h, config.kept("mlp_neuron")))
 
     delta = F.linear(h, layer.mlp_proj, layer.mlp_proj_bias)
+    delta = taps.cuts.apply(f"{i}.mlp.post_act", f"{i}.mlp.resid_delta", delta, h, layer.mlp_proj)
     return taps(f"{i}.mlp.resid_delta", abs_top_k(delta, config.kept("mlp_out")))
 
 
@@ -220,8 +237,7 @@ def _answer(
         token_loss, loss = cross_entropy(logits, plan.targets, window)
     total = loss
     if plan.gradient is not None and plan.gradient.of != "loss":
-        at = plan.gradient.of.position
-        positions = last if at is None else window.index([at % window.n_positions])
+        positions = objective_positions(plan.gradient.of, window)
         if logits is None:
             row_logits = unembed(weights, x[rows, positions], tokens[rows, positions])
         else:
@@ -255,40 +271,3 @@ def execution_mode(plan: Plan) -> Iterator[None]:
 
 def _entry_site(config: GPTConfig, start_layer: int) -> str:
     return "final_resid" if start_layer == config.n_layer else f"{start_layer}.resid_in"
-
-
-def check_tokens(config: GPTConfig, tokens: Tensor, plan: Plan) -> tuple[int, ...] | None:
-    """Raise `TokenError` for what this network cannot take; return the row lengths, if given."""
-    asked = f"tokens of shape {list(tokens.shape)}"
-    if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
-        raise TokenError(asked, f"{tokens.dtype} is not a batch of ids", "int64 [B, T]")
-    if tokens.numel() == 0:
-        raise TokenError(asked, "empty", "at least one row of one token")
-    if tokens.shape[1] > config.block_size:
-        raise TokenError(asked, f"longer than block_size {config.block_size}", "shorten the prompt")
-    low, high = (int(bound) for bound in tokens.aminmax())
-    if low < 0 or high >= config.vocab_size:
-        raise TokenError(asked, f"ids {low}..{high}", f"ids must be 0..{config.vocab_size - 1}")
-    _check_targets(config, tokens, plan)
-    if plan.lengths is None:
-        return None
-    lengths = tuple(int(length) for length in plan.lengths.tolist())
-    if len(lengths) != tokens.shape[0] or not all(1 <= n <= tokens.shape[1] for n in lengths):
-        raise TokenError(
-            f"lengths {list(lengths)}",
-            f"do not fit {asked}",
-            f"{tokens.shape[0]} lengths of 1..{tokens.shape[1]}",
-        )
-    return lengths
-
-
-def _check_targets(config: GPTConfig, tokens: Tensor, plan: Plan) -> None:
-    targets = plan.targets
-    if targets is None:
-        return
-    asked = f"targets of shape {list(targets.shape)}"
-    if targets.shape != tokens.shape or targets.is_floating_point():
-        raise TokenError(asked, f"do not fit tokens {list(tokens.shape)}", "int64 [B, T]")
-    low, high = (int(bound) for bound in targets.aminmax())
-    if low < -1 or high >= config.vocab_size:
-        raise TokenError(asked, f"ids {low}..{high}", f"-1 or 0..{config.vocab_size - 1}")

@@ -37,6 +37,24 @@ def cross_entropy(logits: Tensor, targets: Tensor, window: Window) -> tuple[Tens
     return losses.view(targets.shape), losses.sum() / n_counted
 
 
+def objective_positions(of: LogitDifference | TwoTokenLoss, window: Window) -> Tensor:
+    """Where the objective reads each row's logits, int64 [B].
+
+    Raises `TokenError` for a position that a row does not have.
+    """
+    last = last_positions(window)
+    if of.position is None:
+        return last
+    at = last + 1 + of.position if of.position < 0 else torch.full_like(last, of.position)
+    if bool(((at < 0) | (at > last)).any()):
+        raise TokenError(
+            f"objective at position {of.position}",
+            "a row has no such token",
+            f"the rows' last positions are {sorted(set(last.tolist()))}",
+        )
+    return at
+
+
 def row_objective(of: LogitDifference | TwoTokenLoss, logits: Tensor, window: Window) -> Tensor:
     """The objective of each row, float32 [B], from its logits [B, V] at the position in question.
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from circuitd.engine.cuts import Cut
 from circuitd.engine.errors import PlanError
 from circuitd.engine.interventions import Intervention, Positions
 
@@ -93,6 +94,7 @@ class Gradient:
 class Plan:
     """What one forward pass does besides computing.
 
+    `cuts` are single weights whose flow is replaced (edge ablation); see `Cut`.
     `logits`: "all" [B, T, V], "last" (each row's last real position) [B, V], or "none".
     `targets` [B, T] int64, -1 is ignored: gives `Run.loss` and `Run.token_loss`.
     `lengths` [B]: real tokens per row of a right-padded batch; None means all T.
@@ -102,6 +104,7 @@ class Plan:
 
     record: tuple[Record, ...] = ()
     interventions: tuple[Intervention, ...] = ()
+    cuts: tuple[Cut, ...] = ()
     gradient: Gradient | None = None
     logits: Literal["all", "last", "none"] = "all"
     targets: Tensor | None = None

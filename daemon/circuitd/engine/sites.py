@@ -95,16 +95,22 @@ def node_sites(config: GPTConfig) -> tuple[Site, ...]:
 def site_named(config: GPTConfig, name: str) -> Site:
     """The site of exactly this name, or of this TransformerLens alias.
 
-    Raises `UnknownSite` with the nearest names. An alias whose values are the reciprocal of ours
-    (`hook_scale`) is found too; see `circuitd.engine.aliases`.
+    Raises `UnknownSite` with the nearest names, also for an alias whose values are not ours but
+    their reciprocal (`hook_scale`): under that name they would be wrong.
     """
     site = sites_by_name(config).get(name)
-    if site is None:
-        alias = alias_of(config, name)
-        if alias is None:
-            raise _unknown(config, name)
-        site = sites_by_name(config)[alias.site]
-    return site
+    if site is not None:
+        return site
+    alias = alias_of(config, name)
+    if alias is None:
+        raise _unknown(config, name)
+    if alias.relation == "reciprocal":
+        raise UnknownSite(
+            f"site {name!r}",
+            f"its values would be 1 / {alias.site}",
+            f"ask for {alias.site}, the multiplier",
+        )
+    return sites_by_name(config)[alias.site]
 
 
 def select(config: GPTConfig, selector: str) -> tuple[str, ...]:

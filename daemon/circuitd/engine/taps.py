@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
+from circuitd.engine.cuts import EdgeCuts
 from circuitd.engine.errors import Cancelled, PlanError
 from circuitd.engine.lowering import Kernel, lower
 from circuitd.engine.plan import Plan, Record
@@ -49,10 +50,13 @@ class Taps:
         self._config = config
         self._stops: dict[str, _Stop] = {}
         self._first_site = first_site
+        self.cuts = EdgeCuts(config, plan.cuts, window)
         self.records: dict[str, Tensor] = {}
         self.indices: dict[str, Tensor] = {}
         #: Activations to differentiate with respect to, filled as the pass reaches them.
         self.gradient_points: dict[str, Tensor] = {}
+        for cut in plan.cuts:
+            self._reachable(cut.source)
         for intervention in plan.interventions:
             site = self._reachable(intervention.site)
             self._at(site).kernels.append(lower(intervention, site, window))
