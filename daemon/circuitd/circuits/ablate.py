@@ -1,0 +1,279 @@
+"""Ablation sweeps: the loss of many masks over the same prompts, many masks to a batch.
+
+A mask says of every node whether it stays or becomes zero, its mean, or what another prompt has
+there; it may also cut single edges. All masks of a sweep differ from one `base` mask (the whole
+model, or a circuit). The stream under the base is computed once and kept at each layer's entry, so
+a mask costs only the layers from its first difference on; several masks ride in one batch as
+blocks of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from circuitd.circuits.nodes import NodeSpace, node_space
+from circuitd.circuits.scoring import answer_logits, correct, two_token_losses
+from circuitd.engine.cuts import Cut
+from circuitd.engine.gpt import Run, forward, forward_from
+from circuitd.engine.interventions import Intervention, Keep
+from circuitd.engine.plan import Plan, Record
+from circuitd.engine.weights import Weights
+
+#: What a mask does with a node: codes of `Mask.codes`.
+KEEP: Final = 0
+ZERO: Final = 1
+MEAN: Final = 2
+RESAMPLE: Final = 3
+CODES: Final = {"zero": ZERO, "mean": MEAN, "resample": RESAMPLE}
+
+#: Positions (rows times tokens) of one step: bounds its memory, and the wait for a cancel.
+POSITIONS_PER_STEP: Final = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPrompts:
+    """Prompts with what is right: `answers` [B, 2] (right, wrong token at the last real position;
+    two-token loss) or `targets` [B, T] (-1: not counted; cross-entropy over the vocabulary).
+    """
+
+    tokens: Tensor  # [B, T] int64, right-padded
+    lengths: Tensor  # [B] int64
+    answers: Tensor | None = None
+    targets: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.answers is None) == (self.targets is None):
+            raise ValueError("scored prompts need either answers or targets")
+
+
+@dataclass(frozen=True)
+class EdgeCut:
+    """One edge whose flow becomes the ablated value of its source (`code`) times its weight."""
+
+    source: str
+    source_channel: int
+    target: str
+    target_channel: int
+    code: int
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """`codes` uint8 [n_nodes] (KEEP, ZERO, MEAN, RESAMPLE) and edges to cut."""
+
+    codes: np.ndarray
+    cuts: tuple[EdgeCut, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Of m masks: mean loss per mask [m]; with answers also accuracy [m] and answer logits
+    [m, B, 2].
+    """
+
+    losses: Tensor
+    accuracies: Tensor | None
+    answered: Tensor | None
+
+
+@dataclass(eq=False)
+class Sweep:
+    """Scores masks against one base on one set of prompts.
+
+    `means` [n_nodes] is needed only when a mask uses MEAN. `seed` draws which prompt replaces which
+    under RESAMPLE. Pure but for its own cache of the base's streams: one sweep, one thread.
+    """
+
+    weights: Weights
+    prompts: ScoredPrompts
+    base: Mask
+    means: Tensor | None = None
+    seed: int = 0
+    positions_per_step: int = POSITIONS_PER_STEP
+    cancelled: Callable[[], bool] | None = None
+    #: Forward passes by layer they started from; shows how much the shared prefix saved.
+    starts: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.space: NodeSpace = node_space(self.weights.config)
+        self._clean: dict[str, Tensor] = {}
+        self._streams: dict[tuple[int, int], Tensor] = {}
+        self._source_rows = _derangement(len(self.prompts.tokens), self.seed)
+        n_rows, n_positions = self.prompts.tokens.shape
+        self._rows_per_step = max(1, self.positions_per_step // n_positions)
+        self._layer_of_node = np.concatenate(
+            [
+                np.full(s.width, self.weights.config.n_layer if s.layer is None else s.layer)
+                for s in self.space.sites
+            ]
+        )
+        self.n_rows = n_rows
+
+    @property
+    def masks_per_step(self) -> int:
+        """How many masks share a batch."""
+        return max(1, self._rows_per_step // self.n_rows)
+
+    def score_base(self) -> Scores:
+        """The base's own scores, keeping its stream at each layer's entry for the masks to come."""
+        return self._score([self.base], start_layer=0, keep_streams=True)
+
+    def run(self, masks: Iterator[Mask] | Sequence[Mask]) -> Iterator[Scores]:
+        """Scores of `masks` in order, a step's worth at a time; each `next` is one step's work
+        unless the prompts of one mask fill several.
+        """
+        waiting: list[Mask] = []
+        for mask in masks:
+            waiting.append(mask)
+            if len(waiting) == self.masks_per_step:
+                yield self._score(waiting, self._first_layer(waiting))
+                waiting = []
+        if waiting:
+            yield self._score(waiting, self._first_layer(waiting))
+
+    def _first_layer(self, masks: Sequence[Mask]) -> int:
+        """The first layer in which any of `masks` differs from the base."""
+        last = self.weights.config.n_layer - 1
+        if not self._streams:
+            return 0
+        first = last
+        for mask in masks:
+            differs = mask.codes != self.base.codes
+            if differs.any():
+                first = min(first, int(self._layer_of_node[np.argmax(differs)]))
+            if mask.cuts != self.base.cuts:
+                layers = [int(cut.source.partition(".")[0]) for cut in mask.cuts + self.base.cuts]
+                first = min([first, *layers])
+        return first
+
+    def _score(self, masks: Sequence[Mask], start_layer: int, keep_streams: bool = False) -> Scores:
+        parts = []
+        for first_row in range(0, self.n_rows, self._rows_per_step):
+            rows = slice(first_row, min(first_row + self._rows_per_step, self.n_rows))
+            parts.append(self._score_rows(masks, rows, start_layer, keep_streams))
+        if self.prompts.answers is not None:
+            answered = torch.cat(parts, dim=1)  # [m, B, 2]
+            return Scores(two_token_losses(answered).mean(1), correct(answered).mean(1), answered)
+        summed = torch.stack(parts).sum(0)  # [m, 2]: sum of losses, targets that count
+        return Scores(summed[:, 0] / summed[:, 1], None, None)
+
+    def _score_rows(
+        self, masks: Sequence[Mask], rows: slice, start_layer: int, keep_streams: bool
+    ) -> Tensor:
+        prompts, m = self.prompts, len(masks)
+        tokens = prompts.tokens[rows].repeat(m, 1)
+        n_layer = self.weights.config.n_layer
+        kept = [f"{layer}.resid_in" for layer in range(1, n_layer)] if keep_streams else []
+        plan = Plan(
+            record=tuple(Record(site) for site in kept),
+            interventions=tuple(self._interventions(masks, rows, start_layer)),
+            cuts=tuple(self._cuts(masks, rows)),
+            logits="last" if prompts.answers is not None else "none",
+            targets=None if prompts.targets is None else prompts.targets[rows].repeat(m, 1),
+            lengths=prompts.lengths[rows].repeat(m),
+            cancelled=self.cancelled,
+        )
+        self.starts[start_layer] = self.starts.get(start_layer, 0) + 1
+        if start_layer == 0:
+            run = forward(self.weights, tokens, plan)
+        else:
+            stream = self._streams[start_layer, rows.start].repeat(m, 1, 1)
+            run = forward_from(self.weights, tokens, start_layer, stream, plan)
+        for layer, site in enumerate(kept, start=1):
+            self._streams[layer, rows.start] = run.records[site]
+        return self._measured(run, rows, m)
+
+    def _measured(self, run: Run, rows: slice, m: int) -> Tensor:
+        if self.prompts.answers is not None:
+            assert run.logits is not None  # the plan asked for the last position's
+            answers = self.prompts.answers[rows].repeat(m, 1)
+            return answer_logits(run.logits, answers).view(m, -1, 2)
+        assert run.token_loss is not None
+        assert self.prompts.targets is not None
+        counts = (self.prompts.targets[rows] >= 0).repeat(m, 1)
+        losses = run.token_loss.where(counts, 0).view(m, -1).sum(1)
+        return torch.stack((losses, counts.view(m, -1).sum(1)), dim=1).float()
+
+    def _interventions(
+        self, masks: Sequence[Mask], rows: slice, start_layer: int
+    ) -> Iterator[Intervention]:
+        codes = np.stack([mask.codes for mask in masks])  # [m, n_nodes]
+        n_rows = rows.stop - rows.start
+        for site in self.space.sites:
+            if site.layer is not None and site.layer < start_layer:
+                continue
+            here = codes[:, self.space.span(site.name)]
+            for code in np.unique(here[here != KEEP]):
+                stays = here != code  # [m, width]
+                if len(masks) == 1 or (stays == stays[:1]).all():
+                    stays = stays[0]
+                mask = torch.from_numpy(stays).to(self.weights.device)
+                if mask.ndim == 2:
+                    mask = mask.repeat_interleave(n_rows, dim=0)
+                yield Keep(site.name, mask, self._fill(site.name, int(code), rows, len(masks)))
+
+    def _cuts(self, masks: Sequence[Mask], rows: slice) -> Iterator[Cut]:
+        n_rows = rows.stop - rows.start
+        for i, mask in enumerate(masks):
+            in_batch = tuple(range(i * n_rows, (i + 1) * n_rows))
+            for cut in mask.cuts:
+                fill = self._fill(cut.source, cut.code, rows, len(masks))
+                here = 0.0 if fill is None else fill[..., cut.source_channel]
+                channels = (cut.source_channel, cut.target_channel)
+                yield Cut(cut.source, cut.target, *channels, fill=here, rows=in_batch)
+
+    def _fill(self, site: str, code: int, rows: slice, m: int) -> Tensor | None:
+        if code == ZERO:
+            return None
+        if code == MEAN:
+            if self.means is None:
+                raise ValueError("a mask uses MEAN, but the sweep has no means")
+            return self.means[self.space.span(site)]
+        return self._resampled(site)[rows].repeat(m, 1, 1)
+
+    def _resampled(self, site: str) -> Tensor:
+        """What other prompts have at `site` in the unablated model [B, T, width].
+
+        Prompts of different lengths are laid end to end, since the last position is what counts.
+        """
+        if site not in self._clean:
+            self._record_clean()
+        return self._clean[site]
+
+    def _record_clean(self) -> None:
+        tokens, lengths = self.prompts.tokens, self.prompts.lengths
+        names = [s.name for s in self.space.sites]
+        records: dict[str, list[Tensor]] = {name: [] for name in names}
+        for first in range(0, self.n_rows, self._rows_per_step):
+            rows = slice(first, first + self._rows_per_step)
+            plan = Plan(
+                record=tuple(Record(name) for name in names),
+                logits="none",
+                lengths=lengths[rows],
+                cancelled=self.cancelled,
+            )
+            run = forward(self.weights, tokens[rows], plan)
+            for name in names:
+                records[name].append(run.records[name])
+        source = self._source_rows.to(tokens.device)
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        shift = (lengths[source] - lengths)[:, None]
+        at = (position + shift).clamp(min=0, max=tokens.shape[1] - 1)  # [B, T]
+        for name in names:
+            clean = torch.cat(records.pop(name))
+            self._clean[name] = clean[source[:, None], at]
+
+
+def _derangement(n: int, seed: int) -> Tensor:
+    """For each of n rows another row [n], never itself (unless there is only one)."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n)
+    source = np.empty(n, dtype=np.int64)
+    source[order] = np.roll(order, 1)
+    return torch.from_numpy(source)
