@@ -192,14 +192,20 @@ def _check(config: GPTConfig, state: Mapping[str, Tensor]) -> None:
         problems.append(f"wrong shape: {', '.join(shaped_wrong)}")
     if not_float := [name for name in present if not state[name].is_floating_point()]:
         problems.append(f"not floating-point: {', '.join(not_float)}")
-    elif bad := [name for name in present if not bool(torch.isfinite(state[name]).all())]:
+    if problems:  # the values of a tensor of unexpected size are not worth reading
+        raise _wrong(problems)
+    if bad := [name for name in present if not bool(torch.isfinite(state[name]).all())]:
         problems.append(f"NaN or infinity in {', '.join(bad)}")
-    if not problems and config.tied_unembed and "lm_head.weight" in state:
+    if config.tied_unembed and "lm_head.weight" in state:
         head, wte = state["lm_head.weight"], state["transformer.wte.weight"]
         if not torch.equal(head, wte):
             problems.append("lm_head.weight differs from transformer.wte.weight, yet they are tied")
     if problems:
-        raise WeightsError("weights for this configuration", "; ".join(problems))
+        raise _wrong(problems)
+
+
+def _wrong(problems: list[str]) -> WeightsError:
+    return WeightsError("weights for this configuration", "; ".join(problems))
 
 
 def _build(
