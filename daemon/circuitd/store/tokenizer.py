@@ -1,13 +1,15 @@
 """The byte-level BPE tokenizer of an artefact tree: `vocab.bpe` and `encoder.json`.
 
 tiktoken does the work. Both files are read and held against each other here, because it trusts
-whatever ranks it is given: a merge list that disagrees with the vocabulary would tokenise quietly wrong.
+whatever ranks it is given: a merge list that disagrees with the vocabulary would tokenise quietly
+wrong.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +23,14 @@ PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\
 END_OF_TEXT = "<|endoftext|>"
 VOCAB_FILE = "vocab.bpe"
 ENCODER_FILE = "encoder.json"
+MAX_WHITESPACE_RUN = 100_000
+"""Longest run of whitespace characters that is encoded.
+
+tiktoken's regular expressions keep a backtracking stack over such a run and abort the thread with a
+panic somewhere between 900,000 and 3,000,000 characters.
+"""
+
+_TOO_MUCH_WHITESPACE = re.compile(rf"\s{{{MAX_WHITESPACE_RUN + 1}}}")
 _MAX_FILE_NBYTES = 64 << 20
 
 
@@ -131,7 +141,8 @@ class Tokenizer:
     def load(cls, directory: Path | str) -> Tokenizer:
         """Read `vocab.bpe` and `encoder.json` of a directory and check that they agree.
 
-        Raises TokenizerError, naming the file, if one is missing, malformed or contradicts the other.
+        Raises TokenizerError, naming the file, if one is missing, malformed or contradicts the
+        other.
         """
         folder = Path(directory)
         vocab_path, encoder_path = folder / VOCAB_FILE, folder / ENCODER_FILE
@@ -160,7 +171,8 @@ class Tokenizer:
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`; `<|endoftext|>` is the special token only with `special=True`.
 
-        Raises TokenizerError for a lone surrogate, which has no UTF-8 bytes.
+        Raises TokenizerError for a lone surrogate, which has no UTF-8 bytes, and for a run of
+        whitespace longer than MAX_WHITESPACE_RUN.
         """
         try:
             text.encode("utf-8")
@@ -169,6 +181,13 @@ class Tokenizer:
                 f"character {error.start} is the lone surrogate {text[error.start]!r}, "
                 "which is not text; decode the input as UTF-8 first"
             ) from error
+        if len(text) > MAX_WHITESPACE_RUN:
+            run = _TOO_MUCH_WHITESPACE.search(text)
+            if run is not None:
+                raise TokenizerError(
+                    f"more than {MAX_WHITESPACE_RUN} whitespace characters in a row from character "
+                    f"{run.start()}; shorten the run"
+                )
         if special:
             return self._encoding.encode(text, allowed_special={END_OF_TEXT})
         return self._encoding.encode_ordinary(text)

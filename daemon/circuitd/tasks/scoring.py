@@ -35,7 +35,8 @@ def answer_logits(last_logits: np.ndarray, batch: TaskBatch) -> np.ndarray:
 def two_token_loss(right_wrong: np.ndarray) -> np.ndarray:
     """Cross-entropy in nats, float64 [rows], of (right, wrong) logits [rows, 2]."""
     right_wrong = np.asarray(right_wrong, dtype=np.float64)
-    return np.logaddexp(0.0, right_wrong[:, 1] - right_wrong[:, 0])
+    with np.errstate(invalid="ignore"):  # a NaN logit is a NaN loss, for the caller to report
+        return np.logaddexp(0.0, right_wrong[:, 1] - right_wrong[:, 0])
 
 
 def two_token_accuracy(right_wrong: np.ndarray) -> float:
