@@ -96,7 +96,7 @@ class Resample(_At, frozen=True, tag="resample"):
 
 
 class Keep(_At, frozen=True, tag="keep"):
-    """Keep the nodes of a circuit and ablate every other node of the model (FACTS: mean-ablation).
+    """Keep the nodes of a circuit and ablate every other node of the model.
 
     `site` is a selector of the node sites that are masked ("*": all); node sites `nodes` does not
     name keep nothing. `fill` is what ablated nodes become.
@@ -107,7 +107,7 @@ class Keep(_At, frozen=True, tag="keep"):
 
 
 class Freeze(_At, frozen=True, tag="freeze"):
-    """Hold an attention pattern (`*.attn.pattern`) or a norm's scale (`*_norm_scale`) fixed.
+    """Hold an attention pattern (`*.attn.pattern`) or a norm's scale (`*.norm_scale`) fixed.
 
     `values` come from a captured run; without them, from the same prompts with no intervention.
     """

@@ -65,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Per message: bytes of a frame and of all frames, and their number. Per request: `rows` of its
     batch, `positions` of all its rows together (padding included), `masks`. Per client:
-    `queued_requests`, unfinished ones. For all together: `held_nbytes` under handles.
+    `queued_requests`, unfinished ones, and `held_nbytes` of tensors it leases under handles.
     """
 
     frame_nbytes: int

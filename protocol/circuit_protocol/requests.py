@@ -49,7 +49,7 @@ class ModelRequest(Request, frozen=True, kw_only=True, omit_defaults=True, tag="
     """A request that runs on a model.
 
     `model` is a name in the artefact roots, a directory on the daemon's machine, or an `https://`
-    or `hf://` address. `keep_alive` is how many seconds it stays resident after this request: 0
+    or `hf://` address. `keep_alive_s` is how many seconds it stays resident after this request: 0
     unloads it at once, a negative number keeps it for ever, None is the daemon's default.
     """
 
