@@ -9,8 +9,9 @@ blocks of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -32,8 +33,8 @@ MEAN: Final = 2
 RESAMPLE: Final = 3
 CODES: Final = {"zero": ZERO, "mean": MEAN, "resample": RESAMPLE}
 
-#: Positions (rows times tokens) of one step: bounds its memory, and the wait for a cancel.
-POSITIONS_PER_STEP: Final = 2048
+#: Rows of one pass unless the caller knows better: bounds its memory, and the wait for a cancel.
+ROWS_PER_STEP: Final = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ class Sweep:
     base: Mask
     means: Tensor | None = None
     seed: int = 0
-    positions_per_step: int = POSITIONS_PER_STEP
+    rows_per_step: int = ROWS_PER_STEP
     cancelled: Callable[[], bool] | None = None
     #: Forward passes by layer they started from; shows how much the shared prefix saved.
     starts: dict[int, int] = field(default_factory=dict)
@@ -105,37 +106,39 @@ class Sweep:
         self._clean: dict[str, Tensor] = {}
         self._streams: dict[tuple[int, int], Tensor] = {}
         self._source_rows = _derangement(len(self.prompts.tokens), self.seed)
-        n_rows, n_positions = self.prompts.tokens.shape
-        self._rows_per_step = max(1, self.positions_per_step // n_positions)
         self._layer_of_node = np.concatenate(
             [
                 np.full(s.width, self.weights.config.n_layer if s.layer is None else s.layer)
                 for s in self.space.sites
             ]
         )
-        self.n_rows = n_rows
+
+    @property
+    def n_rows(self) -> int:
+        """Number of prompts B."""
+        return len(self.prompts.tokens)
 
     @property
     def masks_per_step(self) -> int:
         """How many masks share a batch."""
-        return max(1, self._rows_per_step // self.n_rows)
+        return max(1, self.rows_per_step // self.n_rows)
 
     def score_base(self) -> Scores:
         """The base's own scores, keeping its stream at each layer's entry for the masks to come."""
-        return self._score([self.base], start_layer=0, keep_streams=True)
+        return next(scores for scores in self.base_steps() if scores is not None)
 
-    def run(self, masks: Iterator[Mask] | Sequence[Mask]) -> Iterator[Scores]:
-        """Scores of `masks` in order, a step's worth at a time; each `next` is one step's work
-        unless the prompts of one mask fill several.
+    def base_steps(self) -> Iterator[Scores | None]:
+        """As `score_base`, one pass per `next`: None until the scores are known."""
+        yield from self._score([self.base], start_layer=0, keep_streams=True)
+
+    def run(self, masks: Iterable[Mask]) -> Iterator[Scores | None]:
+        """Scores of `masks` in order, `masks_per_step` at a time.
+
+        Each `next` is one pass: None until the next scores are known.
         """
-        waiting: list[Mask] = []
-        for mask in masks:
-            waiting.append(mask)
-            if len(waiting) == self.masks_per_step:
-                yield self._score(waiting, self._first_layer(waiting))
-                waiting = []
-        if waiting:
-            yield self._score(waiting, self._first_layer(waiting))
+        remaining = iter(masks)
+        while group := list(islice(remaining, self.masks_per_step)):
+            yield from self._score(group, self._first_layer(group))
 
     def _first_layer(self, masks: Sequence[Mask]) -> int:
         """The first layer in which any of `masks` differs from the base."""
@@ -152,16 +155,21 @@ class Sweep:
                 first = min([first, *layers])
         return first
 
-    def _score(self, masks: Sequence[Mask], start_layer: int, keep_streams: bool = False) -> Scores:
-        parts = []
-        for first_row in range(0, self.n_rows, self._rows_per_step):
-            rows = slice(first_row, min(first_row + self._rows_per_step, self.n_rows))
+    def _score(
+        self, masks: Sequence[Mask], start_layer: int, keep_streams: bool = False
+    ) -> Iterator[Scores | None]:
+        parts: list[Tensor] = []
+        for first_row in range(0, self.n_rows, self.rows_per_step):
+            if parts:
+                yield None
+            rows = slice(first_row, min(first_row + self.rows_per_step, self.n_rows))
             parts.append(self._score_rows(masks, rows, start_layer, keep_streams))
         if self.prompts.answers is not None:
             answered = torch.cat(parts, dim=1)  # [m, B, 2]
-            return Scores(two_token_losses(answered).mean(1), correct(answered).mean(1), answered)
-        summed = torch.stack(parts).sum(0)  # [m, 2]: sum of losses, targets that count
-        return Scores(summed[:, 0] / summed[:, 1], None, None)
+            yield Scores(two_token_losses(answered).mean(1), correct(answered).mean(1), answered)
+        else:
+            summed = torch.stack(parts).sum(0)  # [m, 2]: sum of losses, targets that count
+            yield Scores(summed[:, 0] / summed[:, 1], None, None)
 
     def _score_rows(
         self, masks: Sequence[Mask], rows: slice, start_layer: int, keep_streams: bool
@@ -250,8 +258,8 @@ class Sweep:
         tokens, lengths = self.prompts.tokens, self.prompts.lengths
         names = [s.name for s in self.space.sites]
         records: dict[str, list[Tensor]] = {name: [] for name in names}
-        for first in range(0, self.n_rows, self._rows_per_step):
-            rows = slice(first, first + self._rows_per_step)
+        for first in range(0, self.n_rows, self.rows_per_step):
+            rows = slice(first, first + self.rows_per_step)
             plan = Plan(
                 record=tuple(Record(name) for name in names),
                 logits="none",
