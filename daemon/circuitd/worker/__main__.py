@@ -1,0 +1,51 @@
+"""`python -m circuitd.worker`: the front starts it, one per device."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m circuitd.worker", description=__doc__)
+    parser.add_argument("--connect", required=True, metavar="ENDPOINT", help="the front's socket")
+    parser.add_argument("--segments", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--worker-id", required=True, type=int, metavar="N")
+    parser.add_argument("--device", default=None, help="like cpu or cuda:1 (default: chosen)")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
+    parser.add_argument(
+        "--tasks", type=Path, action="append", default=[], metavar="DIR", help="task files"
+    )
+    parser.add_argument("--front-pid", type=int, default=None, metavar="PID")
+    parser.add_argument("--log-level", default="INFO")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker; the exit status."""
+    given = parse(arguments)
+    logging.basicConfig(
+        level=given.log_level.upper(),
+        format=f"%(asctime)s worker-{given.worker_id} %(levelname)s %(name)s: %(message)s",
+    )
+    # torch takes a second to import: `--help` and a wrong argument need not wait for it.
+    from circuitd.worker.process import WorkerSettings, run
+
+    settings = WorkerSettings(
+        connect=given.connect,
+        segments=given.segments,
+        worker_id=given.worker_id,
+        device=given.device,
+        threads=given.threads,
+        task_directories=tuple(given.tasks),
+        front_pid=given.front_pid,
+    )
+    return run(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""What all handlers of a worker share: resident models, held tensors, tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuitd.store.segments import SegmentDir
+from circuitd.tasks.registry import TaskRegistry
+from circuitd.worker.models import Models
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The lasting state of one worker process."""
+
+    models: Models
+    segments: SegmentDir
+    tasks: TaskRegistry

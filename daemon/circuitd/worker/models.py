@@ -1,0 +1,179 @@
+"""The models this worker holds: loading, what belongs to each, and unloading until memory returns.
+
+A resident model is its weights and what requests on it need beside them: the tokenizer of its
+artefact tree and the pretraining means of its node sites. Both may be missing; a request that needs
+them says so then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from circuit_protocol.errors import CheckpointError, InternalError, NotFound
+from circuitd.engine.config import GPTConfig
+from circuitd.engine.device import dtype_named
+from circuitd.engine.sites import node_sites
+from circuitd.engine.weights import Weights
+from circuitd.store.checkpoint import load_checkpoint
+from circuitd.store.tokenizer import Tokenizer
+from circuitd.work import ModelKey
+from circuitd.worker import memory
+from circuitd.worker.tokenizers import Tokenizers
+
+#: Beside the weights: one float tensor [width] per node site, named as the site.
+MEANS_FILE: Final = "means.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class ResidentModel:
+    """One loaded model. Nothing here changes while it is resident."""
+
+    key: ModelKey
+    config: GPTConfig
+    weights: Weights
+    #: Hash of the weights and configuration: equal for equal networks.
+    model_hash: str
+    notes: tuple[str, ...]
+    #: The larger of what its tensors add up to and what loading it added to the process or device.
+    nbytes: int
+    _tokenizer: Tokenizer | None
+    _means: Mapping[str, torch.Tensor] | None
+
+    @property
+    def directory(self) -> Path:
+        """The model's directory."""
+        return Path(self.key.path)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of its artefact tree. Raises NotFound if there is none."""
+        if self._tokenizer is None:
+            raise NotFound(
+                "this model has no tokenizer here",
+                asked=self.config.tokenizer_name or self.key.path,
+                hint="Send token ids, or put vocab.bpe and encoder.json beside its artefact tree",
+            )
+        return self._tokenizer
+
+    @property
+    def means(self) -> Mapping[str, torch.Tensor]:
+        """Pretraining mean [width] of each node site, on the model's device in its dtype.
+
+        Raises NotFound if the model comes without.
+        """
+        if self._means is None:
+            raise NotFound(
+                "this model has no pretraining means",
+                asked=str(self.directory / MEANS_FILE),
+                hint="Send means along, or use zero instead of mean",
+            )
+        return self._means
+
+
+class Models:
+    """The resident models of one device."""
+
+    def __init__(self, device: torch.device, tokenizers: Tokenizers | None = None) -> None:
+        self.device = device
+        self._tokenizers = tokenizers or Tokenizers()
+        self._resident: dict[ModelKey, ResidentModel] = {}
+
+    def get(self, key: ModelKey) -> ResidentModel:
+        """A resident model. Raises InternalError for one the front should have loaded first."""
+        model = self._resident.get(key)
+        if model is None:
+            raise InternalError("work arrived for a model that is not loaded", asked=key.path)
+        return model
+
+    def find(self, key: ModelKey) -> ResidentModel | None:
+        """The model if it is resident."""
+        return self._resident.get(key)
+
+    def load(self, key: ModelKey) -> ResidentModel:
+        """Make a model resident, or return it if it is. Nothing stays in memory after an error."""
+        if (known := self._resident.get(key)) is not None:
+            return known
+        memory.give_back(self.device)
+        before_nbytes = memory.held_nbytes(self.device)
+        try:
+            model = self._read(key, before_nbytes)
+        except BaseException:
+            memory.give_back(self.device)
+            raise
+        self._resident[key] = model
+        return model
+
+    def unload(self, key: ModelKey) -> int:
+        """Free a model; measured bytes that returned (0 if it was not resident)."""
+        if key not in self._resident:
+            return 0
+        before_nbytes = memory.held_nbytes(self.device)
+        del self._resident[key]
+        memory.give_back(self.device)
+        return max(0, before_nbytes - memory.held_nbytes(self.device))
+
+    def _read(self, key: ModelKey, before_nbytes: int) -> ResidentModel:
+        loaded = load_checkpoint(Path(key.path), dtype_named(key.dtype), self.device)
+        notes = list(loaded.notes)
+        means = read_means(loaded.weights, Path(key.path))
+        if means is None:
+            notes.append(f"no {MEANS_FILE}: mean ablation needs means sent along")
+        name = loaded.config.tokenizer_name
+        tokenizer = self._tokenizers.find(Path(key.path), name)
+        if tokenizer is None:
+            notes.append(f"tokenizer {name!r} was not found: only token ids can be used")
+        elif tokenizer.n_vocab > loaded.config.vocab_size:
+            notes.append(
+                f"tokenizer {name!r} has {tokenizer.n_vocab} tokens, "
+                f"the model only {loaded.config.vocab_size}"
+            )
+        exact_nbytes = loaded.weights.nbytes + sum(m.nbytes for m in (means or {}).values())
+        memory.give_back(self.device)  # buffers of reading are not the model's
+        measured_nbytes = memory.held_nbytes(self.device) - before_nbytes
+        return ResidentModel(
+            key=key,
+            config=loaded.config,
+            weights=loaded.weights,
+            model_hash=loaded.model_hash,
+            notes=tuple(notes),
+            nbytes=max(exact_nbytes, measured_nbytes),
+            _tokenizer=tokenizer,
+            _means=means,
+        )
+
+
+def read_means(weights: Weights, directory: Path) -> dict[str, torch.Tensor] | None:
+    """The means beside a checkpoint, on its device in its dtype; None if it has none.
+
+    Raises CheckpointError for means that do not fit the model's node sites.
+    """
+    path = directory / MEANS_FILE
+    if not path.is_file():
+        return None
+    try:
+        means = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            "the means cannot be read", asked=str(path), found=str(error)
+        ) from error
+    widths = {site.name: site.width for site in node_sites(weights.config)}
+    if missing := sorted(widths.keys() - means.keys()):
+        raise CheckpointError(
+            "the means lack node sites", asked=str(path), found=f"missing {', '.join(missing[:5])}"
+        )
+    for site, width in widths.items():
+        mean = means[site]
+        if tuple(mean.shape) != (width,) or not bool(torch.isfinite(mean).all()):
+            raise CheckpointError(
+                f"the means of {site} are not {width} finite numbers",
+                asked=str(path),
+                found=f"shape {list(mean.shape)}",
+            )
+    return {site: means[site].to(weights.device, weights.dtype) for site in widths}

@@ -1,0 +1,80 @@
+"""A reply on its way out: whether each of its tensors goes inline, in a frame or into a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import torch
+
+from circuit_protocol.interventions import Values
+from circuit_protocol.replies import Reply
+from circuit_protocol.tensors import Frame, Handle, Tensor, pack
+from circuitd import work
+from circuitd.store.segments import SegmentDir
+from circuitd.worker.wire_tensors import WIRE_DTYPES, copy_into, to_numpy
+
+#: How a large result travels: by size, always in the reply, or always held. Small ones are inline.
+Deliver = Literal["auto", "inline", "handle"]
+#: With "auto", results larger than this stay in the daemon under a handle.
+AUTO_INLINE_NBYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A reply with its frames and the tensors newly held for it.
+
+    `item` is the index of the answered item in its `Run` (0 unless several run as one batch).
+    """
+
+    reply: Reply
+    frames: Sequence[Frame] = ()
+    segments: tuple[work.Segment, ...] = ()
+    item: int = 0
+
+
+class Parcel:
+    """The tensors of one reply while it is put together; `seal` makes the `Output`.
+
+    A parcel that is dropped unsealed must be `discard`ed, or its segments stay on disk.
+    """
+
+    def __init__(self, held: SegmentDir, item: int = 0) -> None:
+        self._held = held
+        self._item = item
+        self._frames: list[Frame] = []
+        self._segments: list[work.Segment] = []
+
+    def put(self, values: torch.Tensor | np.ndarray) -> Tensor:
+        """Send `values` along with the reply. They must not change afterwards."""
+        if isinstance(values, np.ndarray):
+            return pack(values, self._frames)
+        return pack(to_numpy(values), self._frames, dtype=WIRE_DTYPES[values.dtype])
+
+    def deliver(self, values: torch.Tensor, how: Deliver, description: str) -> Values:
+        """Send `values` along or hold them, as `how` says. Raises StorageFull."""
+        is_large = values.nbytes > AUTO_INLINE_NBYTES
+        if how == "inline" or (how == "auto" and not is_large):
+            return self.put(values)
+        segment, array = self._held.create(
+            WIRE_DTYPES[values.dtype], values.shape, description=description
+        )
+        self._segments.append(segment)
+        copy_into(array, values)
+        return Handle(
+            handle=segment.handle, dtype=segment.dtype, shape=segment.shape, nbytes=segment.nbytes
+        )
+
+    def seal(self, reply: Reply) -> Output:
+        """The reply that mentions these tensors, ready to be sent."""
+        return Output(reply, self._frames, tuple(self._segments), self._item)
+
+    def __enter__(self) -> Parcel:
+        return self
+
+    def __exit__(self, error_type: object, *_: object) -> None:
+        if error_type is not None:
+            for segment in self._segments:
+                self._held.delete(segment)
