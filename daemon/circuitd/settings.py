@@ -49,7 +49,7 @@ _UNITS: Final = {"": 1, "B": 1} | {
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*")
 
 
-class SettingsError(Exception):
+class SettingsError(InvalidRequest):
     """A setting that cannot be: the message names key, value, source and what is allowed."""
 
 

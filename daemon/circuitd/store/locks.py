@@ -6,6 +6,7 @@ a recycled id or another container's id space cannot fool it. The id in the file
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,14 +22,14 @@ class LockHeld(Exception):
 
 
 class OwnerLock:
-    """An exclusive lock on a file, taken at once or not at all (`LockHeld`)."""
+    """An exclusive lock on a file, taken within `patience_s` or not at all (`LockHeld`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = 0.0) -> None:
         self.path = path
         # Never truncated on open: the holder's id stays readable for those who come too late.
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd, patience_s)
         except BlockingIOError:
             pid = _read_pid(self._fd)
             os.close(self._fd)
@@ -60,7 +61,7 @@ class OwnerLock:
 def holder(path: Path) -> int | None:
     """The process that holds the lock on `path`: its id, 0 if that is unreadable, None if nobody.
 
-    Looking takes a shared lock for an instant; a starter that meets it must try again.
+    Looking takes a shared lock for an instant: who wants the lock meanwhile needs patience.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -73,6 +74,19 @@ def holder(path: Path) -> int | None:
     finally:
         os.close(fd)
     return None
+
+
+def _lock(fd: int, patience_s: float) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _read_pid(fd: int) -> int | None:

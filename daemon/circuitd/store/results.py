@@ -153,6 +153,15 @@ class ResultCache:
                 return None
         return await asyncio.to_thread(self.read, key)
 
+    def is_on_disk(self, key: str) -> bool:
+        """Whether `get` would read a file for this key. At once, for an event loop."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or not entry.disk_nbytes:
+                self._misses += 1
+                return False
+            return True
+
     def put(self, key: str, reply: StoredReply, *, description: str = "") -> None:
         """Keep an answer: in memory at once, on disk soon. Never blocks, never fails."""
         if not is_key(key):

@@ -1,0 +1,5 @@
+"""`python -m circuitd` is the command `circuitd`."""
+
+from circuitd.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""The daemon's log: one line per event, on the terminal and in a file that rotates by size.
+
+    2026-11-22T16:40:44.123Z INFO    server.residency  r7f3a  csd-py-sparse is resident, 31 MiB
+
+time (UTC), level, component (the module under circuitd), the request it is about ("-" for none),
+message. A traceback follows indented, so that a line that starts with a digit starts an event.
+Messages name models, sizes and ids, never key material or the text of prompts.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Final
+
+_request: ContextVar[str] = ContextVar("request", default="-")
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+@contextmanager
+def about_request(request_id: str) -> Iterator[None]:
+    """Lines logged inside (also by tasks started inside) name this request."""
+    token = _request.set(request_id)
+    try:
+        yield
+    finally:
+        _request.reset(token)
+
+
+class LineFormatter(logging.Formatter):
+    """One event as one line, its traceback indented below."""
+
+    converter = time.gmtime
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(component)-17s %(request)s  %(message)s",
+            datefmt="%Y-%m-%dT%H:%M:%S",
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See the module."""
+        record.component = record.name.removeprefix("circuitd.")
+        record.request = getattr(record, "request", None) or _request.get()
+        first, *rest = super().format(record).splitlines() or [""]
+        return "\n".join([first, *(f"    {line}" for line in rest)])
+
+
+def log_to_file(path: Path, level: str, *, max_nbytes: int, files: int) -> None:
+    """Send the log of this process to `path` (0600), rotated so that at most `files` exist."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _add(_PrivateRotatingFile(path, max_nbytes, files), level)
+
+
+def log_to_stderr(level: str) -> None:
+    """Send the log of this process to standard error."""
+    _add(logging.StreamHandler(sys.stderr), level)
+
+
+def _add(handler: logging.Handler, level: str) -> None:
+    handler.setFormatter(LineFormatter())
+    root = logging.getLogger()
+    root.setLevel(_LEVELS[level])
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+
+
+class _PrivateRotatingFile(logging.handlers.RotatingFileHandler):
+    """A rotating log nobody else can read. A full disk loses lines, never the daemon."""
+
+    def __init__(self, path: Path, max_nbytes: int, files: int) -> None:
+        # With no backup, RotatingFileHandler would never rotate at all.
+        super().__init__(path, "a", max_nbytes, max(1, files - 1), "utf-8", delay=True)
+
+    def _open(self):
+        fd = os.open(
+            self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        return os.fdopen(fd, self.mode, encoding=self.encoding, errors="backslashreplace")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Drop the line: printing a traceback per line to stderr would not make room."""
