@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeAlias
 
 from circuitd.store.tokenizer import Tokenizer
 from circuitd.tasks.batch import TaskBatch, TokenPair, stack_pairs, tokenise_side
@@ -50,9 +51,17 @@ class Task(Protocol):
         """How many pairs the split holds, None where they are generated without end."""
         ...
 
+    def examples(self, split: Split, n: int, seed: int) -> list[TextExample]:
+        """Draw at most `n` pairs as a person reads them, without a tokenizer. Raises TaskError."""
+        ...
+
     def sample(self, tokenizer: Tokenizer, split: Split, n: int, seed: int) -> TaskBatch:
         """Draw `n` pairs; equal arguments give equal batches. Raises TaskError."""
         ...
+
+
+#: Both prompts of a pair and their right next tokens, as text.
+TextExample: TypeAlias = tuple[tuple[str, str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,12 @@ class GeneratedTask:
                     chosen.completion.render(1, words),
                 ),
             )
+
+    def examples(self, split: Split, n: int, seed: int) -> list[TextExample]:
+        """The first `n` pairs of `text_pairs`, with the targets of the first surface form."""
+        check_request(self.name, split, n)
+        pairs = islice(self.text_pairs(split, seed), n)
+        return [(pair.prompts, pair.targets[0]) for pair in pairs]
 
     def sample(self, tokenizer: Tokenizer, split: Split, n: int, seed: int) -> TaskBatch:
         """Draw `n` distinct pairs; a smaller n with the same seed gives the first of them.

@@ -19,7 +19,7 @@ import msgspec
 from circuitd.store.tokenizer import Tokenizer, TokenizerError
 from circuitd.tasks.batch import TaskBatch, TokenPair, stack_pairs, tokenise_side
 from circuitd.tasks.errors import TaskError
-from circuitd.tasks.task import check_request
+from circuitd.tasks.task import TextExample, check_request
 from circuitd.tasks.words import Split
 
 MAX_FILE_NBYTES = 16 << 20
@@ -76,6 +76,16 @@ class FileTask:
         check_request(self.name, split, 1)
         return len(self._splits[split])
 
+    def examples(self, split: Split, n: int, seed: int) -> list[TextExample]:
+        """Up to `n` pairs of the shuffled split; token ids show as a list of numbers."""
+        check_request(self.name, split, n)
+        available = self._splits[split]
+        rng = random.Random(f"{self.name}:{split}:{seed}")
+        chosen = rng.sample(range(len(available)), min(n, len(available)))
+        return [
+            (_as_text(p.prompts), _as_text(p.targets)) for _, p in (available[i] for i in chosen)
+        ]
+
     def sample(self, tokenizer: Tokenizer, split: Split, n: int, seed: int) -> TaskBatch:
         """Draw `n` pairs: passes over the shuffled split, so every pair serves equally often (+-1).
 
@@ -118,6 +128,11 @@ class FileTask:
                 advice="the two sides must have different right answers",
             )
         return TokenPair((sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]))
+
+
+def _as_text(sides: tuple[_Prompt, _Prompt] | tuple[_Target, _Target]) -> tuple[str, str]:
+    left, right = (side if isinstance(side, str) else str(side) for side in sides)
+    return left, right
 
 
 def _tokenise_user_side(

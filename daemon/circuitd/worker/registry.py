@@ -46,7 +46,7 @@ class Registry:
         return groups
 
     def begin(self, group: Sequence[Context]) -> Steps:
-        """The steps that carry out a group; of an unserved type, the first raises InvalidRequest."""
+        """What carries out a group. Of an unserved type the first raises InvalidRequest."""
         kind = type(group[0].request)
         if kind in self._batched:
             return self._batched[kind](group)
