@@ -1,0 +1,559 @@
+"""From a request to an answer: cache, queue, model, worker. The pure parts decide, this carries out.
+
+The scheduler says what runs next, residency what is loaded where, leases what is held; here their
+instructions become messages to workers, and the workers' messages become events for them. Who asked
+is an `Owner`: a client's open request or a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+from circuit_protocol import requests as r
+from circuit_protocol.errors import (
+    Cancelled,
+    CircuitError,
+    DeadlineExceeded,
+    InternalError,
+    OutOfMemory,
+    WorkerDied,
+    from_info,
+)
+from circuit_protocol.tensors import Frame
+from circuitd import work
+from circuitd.server.answer_cache import AnswerCache
+from circuitd.server.catalog import Catalog, Located
+from circuitd.server.residency import Instruction, Refused, Residency, StartLoad, StartUnload
+from circuitd.server.scheduler import ClientId, Scheduler, WorkItem
+from circuitd.server.supervisor import Supervisor, Worker
+from circuitd.server.validation import handles_in, prompt_cost
+from circuitd.store.results import StoredReply
+
+log = logging.getLogger(__name__)
+
+#: A job that has cost this many workers their life fails.
+MAX_JOB_DEATHS = 3
+
+
+class Owner(Protocol):
+    """Who wants a work item's answers."""
+
+    #: Who leases the tensors the answers name.
+    lessee: ClientId
+
+    def started(self) -> None:
+        """A worker has begun."""
+        ...
+
+    def answered(
+        self, header: bytes, frames: tuple[Frame, ...], *, final: bool, error: bool
+    ) -> None:
+        """A reply to pass on. A final one ends it; `error` marks one that says what went wrong."""
+        ...
+
+    def from_cache(self, reply: StoredReply) -> None:
+        """A stored reply; ends it."""
+        ...
+
+    def failed(self, error: CircuitError) -> None:
+        """It came to nothing; ends it."""
+        ...
+
+    def lost_worker(self) -> None:
+        """The worker was lost; it waits for another."""
+        ...
+
+
+#: Called when a model is resident (with None) or will not be.
+LoadWaiter = Callable[[CircuitError | None], None]
+
+
+class Dispatcher:
+    """All work for the workers."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        residency: Residency,
+        cache: AnswerCache,
+        catalog: Catalog,
+        device_budget_nbytes: Callable[[int], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scheduler = scheduler
+        self.residency = residency
+        self.cache = cache
+        self.catalog = catalog
+        self.clock = clock
+        self.supervisor: Supervisor  # set before the first worker starts
+        self._device_budget_nbytes = device_budget_nbytes
+        self._numbers = count(1)
+        self._loop = asyncio.get_running_loop()
+        #: Who owns each unfinished item, queued, running or still being prepared.
+        self.owners: dict[int, Owner] = {}
+        #: Items that still wait for a file to be read or fetched.
+        self._preparing: dict[int, asyncio.Task[None]] = {}
+        self._ready: dict[int, Worker] = {}
+        self._load_waiters: dict[work.ModelKey, list[LoadWaiter]] = {}
+        self._unload_waiters: dict[work.ModelKey, list[Callable[[], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        #: Called when the last item has left (draining).
+        self.on_idle: Callable[[], None] | None = None
+
+    # ---- requests
+
+    def begin(
+        self,
+        request: r.Request,
+        header: bytes,
+        frames: tuple[Frame, ...],
+        owner: Owner,
+        *,
+        client: ClientId,
+        job: str | None = None,
+        checkpoint_dir: str | None = None,
+    ) -> int:
+        """Answer `request` from the cache or queue it; returns its number. Raises CircuitError."""
+        now = self.clock()
+        item = WorkItem(
+            number=next(self._numbers),
+            client=client,
+            request_id=request.id,
+            request_type=str(type(request).__struct_config__.tag),
+            header=header,
+            frames=frames,
+            nbytes=len(header) + sum(memoryview(f).nbytes for f in frames),
+            deadline_at=None if request.deadline_s is None else now + request.deadline_s,
+            job=job,
+            checkpoint_dir=checkpoint_dir,
+        )
+        if isinstance(request, r.Reduce):
+            item.segments = (self.cache.leases.use(owner.lessee, request.handle, now),)
+        if isinstance(request, r.DescribeModel):
+            return self._with_model(item, owner, request.model, "float32", resident=False)
+        if not isinstance(request, r.ModelRequest):
+            self._enqueue(item, owner, None)
+            return item.number
+        item.request = request
+        item.priority = "batch" if job is not None else request.priority
+        item.keep_alive_s = request.keep_alive_s
+        item.segments = tuple(
+            self.cache.leases.use(owner.lessee, handle, now) for handle in handles_in(request)
+        )
+        return self._with_model(item, owner, request.model, request.dtype, resident=True)
+
+    def stop(self, number: int, error: CircuitError) -> None:
+        """End an unfinished item, wherever it is: at once if it waits, at its next step if it runs."""
+        if (task := self._preparing.pop(number, None)) is not None:
+            task.cancel()
+            self.owners.pop(number).failed(error)
+            return
+        item = self.scheduler.items.get(number)
+        if item is None:
+            return
+        match self.scheduler.stop(item):
+            case "dropped":
+                self._leave_queue(item)
+                self.owners.pop(number).failed(error)
+            case "stopping":
+                reason = "deadline_exceeded" if isinstance(error, DeadlineExceeded) else "cancelled"
+                worker = self._ready.get(item.worker or 0)
+                if worker is not None:
+                    self.supervisor.send(worker, work.CancelWork(work=number, reason=reason))
+            case "already":
+                pass
+        self.pump()
+
+    def load(self, located: Located, device: str | None, waiter: LoadWaiter) -> None:
+        """Make a model resident, then call `waiter`. Raises CircuitError."""
+        self._want(located, device)
+        key = located.key
+        if self.residency.resident(key) is not None:
+            self._carry_out(self.residency.abandon(key, self.clock()))
+            waiter(None)
+        else:
+            self._load_waiters.setdefault(key, []).append(waiter)
+        self.pump()
+
+    def unload(self, key: work.ModelKey, waiter: Callable[[], None]) -> None:
+        """Free a resident model as soon as it is idle, then call `waiter`."""
+        self._unload_waiters.setdefault(key, []).append(waiter)
+        self._carry_out(self.residency.unload(key, self.clock()))
+
+    def pin(self, key: work.ModelKey, pinned: bool) -> bool:
+        """Pin or unpin a resident model; whether that changed anything."""
+        changed = self.residency.pin(key, pinned, self.clock())
+        self._carry_out(self.residency.plan(self.clock()))
+        self.pump()
+        return changed
+
+    @property
+    def used_nbytes(self) -> int:
+        """Bytes that count against the budget: models, held tensors, cached answers."""
+        self.residency.other_nbytes = self.cache.nbytes
+        return self.residency.used_nbytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is queued, running or being prepared."""
+        return not self.owners
+
+    # ---- what workers say
+
+    def worker_ready(self, worker: Worker, ready: work.Ready) -> None:
+        """A worker can be given work."""
+        self._ready[worker.number] = worker
+        budget = self._device_budget_nbytes(ready.memory_nbytes)
+        self._carry_out(
+            self.residency.add_worker(worker.number, ready.device, budget, self.clock())
+        )
+        self.pump()
+
+    def worker_lost(self, worker: Worker, reason: str) -> None:
+        """A worker is gone: fail the guilty, run the others again, bring the models back."""
+        self._ready.pop(worker.number, None)
+        suspected, others = self.scheduler.lose_worker(worker.number)
+        again: list[WorkItem] = []
+        for item in (*suspected, *others):
+            error = _why_not_again(item, item in suspected, reason)
+            if error is None:
+                again.append(item)
+            else:
+                self._finish_owner(item, error)
+        self._carry_out(self.residency.lose_worker(worker.number, self.clock()))
+        for key in [k for k in self._unload_waiters if k not in self.residency.models]:
+            for waiter in self._unload_waiters.pop(key):
+                waiter()
+        for item in reversed(again):  # the first goes back last, to the very front
+            try:
+                self._reserve_again(item)
+            except CircuitError as error:
+                self._finish_owner(item, error)
+            else:
+                item.answers = 0
+                self.scheduler.requeue(item)
+                self.owners[item.number].lost_worker()
+        self.pump()
+
+    def worker_hopeless(self, device: str, reason: str) -> None:
+        """A worker keeps dying as it starts: whoever waits is told, unless another worker can serve."""
+        if self._ready:
+            return
+        error = WorkerDied(
+            f"no worker can be started on {device}",
+            found=reason,
+            hint="`circuitd logs` tells why",
+        )
+        for item in list(self.scheduler.queued()):
+            if item.job is None:
+                self.stop(item.number, error)
+        for key in list(self._load_waiters):
+            self._tell_load_waiters(key, error)
+
+    def worker_said(
+        self, worker: Worker, message: work.FromWorker, frames: tuple[Frame, ...]
+    ) -> None:
+        """An answer, or news of a model."""
+        now = self.clock()
+        match message:
+            case work.Answer():
+                self._answered(message, frames, now)
+            case work.Loaded():
+                self.cache.learn_hash(message.model, message.model_hash)
+                self._carry_out(self.residency.loaded(message, now))
+                self._tell_load_waiters(message.model, None)
+                self._ask_cache_again(message.model)
+            case work.LoadFailed():
+                instructions = self.residency.load_failed(message.model, now)
+                self._fail_waiting(message.model, from_info(message.error))
+                self._carry_out(instructions)
+            case work.Unloaded():
+                self._carry_out(self.residency.unloaded(message.model, now))
+                for waiter in self._unload_waiters.pop(message.model, ()):
+                    waiter()
+            case _:
+                pass
+        self.pump()
+
+    # ---- turns
+
+    def pump(self) -> None:
+        """Give workers what they can take now, and set the alarm for the next deadline or expiry."""
+        now = self.clock()
+        for worker in self._ready.values():
+            while items := self.scheduler.take(worker.number, self._can_run(worker.number), now):
+                for item in items:
+                    if item.model is not None and item.request is not None:
+                        self.residency.use(item.model, now)
+                    self.owners[item.number].started()
+                message = work.Run(
+                    items=tuple(_to_worker(item) for item in items), priority=items[0].priority
+                )
+                frames = [frame for item in items for frame in item.frames]
+                self.supervisor.send(worker, message, frames)
+        self._set_alarm(now)
+        if self.on_idle is not None and self.is_idle:
+            self.on_idle()
+
+    def close(self) -> None:
+        """Stop the clock and what is being prepared."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._preparing.values():
+            task.cancel()
+
+    # ---- within: on the way to the queue
+
+    def _with_model(
+        self, item: WorkItem, owner: Owner, name: str, dtype: r.DTypeName, *, resident: bool
+    ) -> int:
+        located = self.catalog.locate(name, dtype)
+        if located is None:
+            self._prepare(item, owner, self._fetch_model(item, owner, name, dtype, resident))
+        else:
+            self._located(item, owner, located, resident)
+        return item.number
+
+    async def _fetch_model(
+        self, item: WorkItem, owner: Owner, name: str, dtype: r.DTypeName, resident: bool
+    ) -> None:
+        located = await asyncio.to_thread(self.catalog.fetch, name, dtype)
+        del self._preparing[item.number]
+        self._located(item, owner, located, resident)
+
+    def _located(self, item: WorkItem, owner: Owner, located: Located, resident: bool) -> None:
+        item.model = located.key
+        request = item.request
+        if isinstance(request, r.Forward) and not request.interventions:
+            item.merge_key = (located.key, item.priority)
+            item.cost = prompt_cost(request.prompts)
+        item.question = self.cache.question(item)
+        if item.question is not None:
+            stored = self.cache.peek(item.question, owner.lessee, self.clock())
+            if stored is not None:
+                owner.from_cache(stored)
+                return
+            if self.cache.results.is_on_disk(item.question):
+                self._prepare(item, owner, self._read_answer(item, owner, located, item.question))
+                return
+        self._enqueue(item, owner, located if resident else None)
+        self.pump()
+
+    async def _read_answer(
+        self, item: WorkItem, owner: Owner, located: Located, question: str
+    ) -> None:
+        stored = await self.cache.get(question, owner.lessee, self.clock())
+        self._preparing.pop(item.number, None)
+        self.owners.pop(item.number, None)
+        if stored is not None:
+            owner.from_cache(stored)
+            return
+        self._enqueue(item, owner, located)
+        self.pump()
+
+    def _prepare(self, item: WorkItem, owner: Owner, steps) -> None:
+        self.owners[item.number] = owner
+
+        async def run() -> None:
+            try:
+                await steps
+            except CircuitError as error:
+                self._preparing.pop(item.number, None)
+                self.owners.pop(item.number, None)
+                owner.failed(error)
+            except Exception:
+                log.exception("request %s failed on its way to the queue", item.request_id)
+                self._preparing.pop(item.number, None)
+                self.owners.pop(item.number, None)
+                owner.failed(InternalError("the request failed on its way to the queue"))
+
+        self._preparing[item.number] = asyncio.create_task(run())
+
+    def _enqueue(self, item: WorkItem, owner: Owner, located: Located | None) -> None:
+        """Queue an item; `located` is the model it has to wait for. Raises CircuitError."""
+        self.scheduler.submit(item)
+        self.owners[item.number] = owner
+        if located is None:
+            self.pump()
+            return
+        try:
+            self._want(located, None)
+        except CircuitError:
+            self.scheduler.stop(item)
+            del self.owners[item.number]
+            raise
+
+    def _want(self, located: Located, device: str | None) -> None:
+        self.residency.other_nbytes = self.cache.nbytes
+        now = self.clock()
+        try:
+            instructions = self.residency.want(
+                located.key, name=located.name, nbytes=located.nbytes, now=now, device=device
+            )
+        except OutOfMemory:
+            # What is merely cached goes before a model is refused.
+            freed = self.cache.leases.evict_unleased()
+            if not freed:
+                raise
+            self.cache.delete(freed)
+            self.residency.other_nbytes = self.cache.nbytes
+            instructions = self.residency.want(
+                located.key, name=located.name, nbytes=located.nbytes, now=now, device=device
+            )
+        self._carry_out(instructions)
+
+    def _reserve_again(self, item: WorkItem) -> None:
+        """An item that lost its worker needs its model again."""
+        if item.model is not None and item.request is not None:
+            wish = self.residency.wishes.get(item.model)
+            name = wish.name if wish is not None else item.request.model
+            self._want(Located(item.model, name, wish.nbytes if wish else 0), None)
+
+    def _leave_queue(self, item: WorkItem) -> None:
+        if item.model is not None and item.request is not None:
+            self._carry_out(self.residency.abandon(item.model, self.clock()))
+
+    def _ask_cache_again(self, key: work.ModelKey) -> None:
+        """Now that the model's hash is known, what waits for it may have been answered before."""
+        for item in [i for i in self.scheduler.queued() if i.model == key and i.question is None]:
+            item.question = self.cache.question(item)
+            if item.question is None:
+                continue
+            owner = self.owners[item.number]
+            stored = self.cache.peek(item.question, owner.lessee, self.clock())
+            if stored is None and self.cache.results.is_on_disk(item.question):
+                # It keeps its place in the queue only in spirit: reading is quicker than waiting.
+                self.scheduler.stop(item)
+                self._leave_queue(item)
+                located = Located(key, item.request.model if item.request else "", 0)
+                self._prepare(item, owner, self._read_answer(item, owner, located, item.question))
+            elif stored is not None:
+                self.scheduler.stop(item)
+                self._leave_queue(item)
+                del self.owners[item.number]
+                owner.from_cache(stored)
+
+    # ---- within: answers
+
+    def _answered(self, answer: work.Answer, frames: tuple[Frame, ...], now: float) -> None:
+        item = self.scheduler.items.get(answer.work)
+        if item is None or item.run is None:
+            self.cache.delete(answer.segments)  # nobody waits for them
+            return
+        owner = self.owners[item.number]
+        item.answers += 1
+        header, final = answer.header, answer.final
+        if answer.segments:
+            try:
+                gone = self.cache.leases.add(owner.lessee, answer.segments, now)
+            except OutOfMemory as error:
+                self.cache.delete(answer.segments)
+                if not final:
+                    self.stop(item.number, error)
+                    return
+                self._end_item(item, now)
+                owner.failed(error)
+                return
+            self.cache.delete(gone)
+        if not final:
+            owner.answered(header, frames, final=False, error=False)
+            return
+        self._end_item(item, now)
+        if item.question is not None and not answer.error:
+            description = f"{item.request_type} {item.request.model if item.request else ''}"
+            self.cache.keep(item.question, header, frames, answer.segments, description=description)
+        owner.answered(header, frames, final=True, error=answer.error)
+
+    def _end_item(self, item: WorkItem, now: float) -> None:
+        self.scheduler.finish(item.number, now)
+        del self.owners[item.number]
+        if item.model is not None and item.request is not None:
+            self.residency.other_nbytes = self.cache.nbytes
+            self._carry_out(self.residency.done(item.model, item.keep_alive_s, now))
+
+    def _finish_owner(self, item: WorkItem, error: CircuitError) -> None:
+        self.owners.pop(item.number).failed(error)
+
+    # ---- within: models
+
+    def _can_run(self, worker: int) -> Callable[[WorkItem], bool]:
+        def can_run(item: WorkItem) -> bool:
+            if item.model is None or item.request is None:
+                return True
+            model = self.residency.resident(item.model)
+            return model is not None and model.worker == worker
+
+        return can_run
+
+    def _carry_out(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case StartLoad(worker, model):
+                    self.supervisor.send(self._ready[worker], work.Load(model=model))
+                case StartUnload(worker, model):
+                    self.supervisor.send(self._ready[worker], work.Unload(model=model))
+                case Refused(model, error):
+                    self._fail_waiting(model, error)
+
+    def _fail_waiting(self, key: work.ModelKey, error: CircuitError) -> None:
+        """A model will not become resident: whoever waits for it is told."""
+        self._tell_load_waiters(key, error)
+        for item in [i for i in self.scheduler.queued() if i.model == key]:
+            if item.request is not None:
+                self.scheduler.stop(item)
+                self._leave_queue(item)
+                self._finish_owner(item, error)
+
+    def _tell_load_waiters(self, key: work.ModelKey, error: CircuitError | None) -> None:
+        for waiter in self._load_waiters.pop(key, ()):
+            waiter(error)
+            self._carry_out(self.residency.abandon(key, self.clock()))
+
+    # ---- within: time
+
+    def _set_alarm(self, now: float) -> None:
+        times = [self.scheduler.next_deadline(), self.residency.next_expiry()]
+        due = min((t for t in times if t is not None), default=None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_later(max(0.0, due - now), self._alarm)
+
+    def _alarm(self) -> None:
+        now = self.clock()
+        for item in self.scheduler.expired(now):
+            error = DeadlineExceeded("the request was not done in time", asked=f"{item.request_id}")
+            self.stop(item.number, error)
+        self._carry_out(self.residency.plan(now))
+        self.pump()
+
+
+def _to_worker(item: WorkItem) -> work.Item:
+    return work.Item(
+        work=item.number,
+        header=item.header,
+        n_frames=len(item.frames),
+        model=item.model,
+        segments=item.segments,
+        checkpoint_dir=item.checkpoint_dir,
+    )
+
+
+def _why_not_again(item: WorkItem, is_suspected: bool, reason: str) -> CircuitError | None:
+    """Why an item that lost its worker is not run again; None: it is."""
+    if item.stopping:
+        return Cancelled("the request was cancelled; its worker was lost meanwhile")
+    died = WorkerDied("the worker that ran this request was lost", found=reason)
+    if item.job is not None:
+        if item.deaths < MAX_JOB_DEATHS:
+            return None
+        return WorkerDied(f"this job has cost {item.deaths} workers their life", found=reason)
+    # The oldest run is the likeliest culprit; what has spoken cannot start over unseen.
+    return died if is_suspected or item.answers or item.deaths > 1 else None

@@ -1,0 +1,290 @@
+"""The front process from start to end: everything is made, connected, announced, and taken down.
+
+The caller holds the runtime directory's lock (`circuitd.cli.serve`). `serve` returns when a client
+has asked for shutdown or a signal has come, after draining if that was asked; a second signal ends
+without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from circuit_protocol.discovery import (
+    Discovery,
+    process_start_ticks,
+    remove_discovery,
+    write_discovery,
+)
+from circuit_protocol.endpoints import (
+    SOCKET_NAME,
+    WORKERS_NAME,
+    check_exposure,
+    ensure_private_dir,
+    parse_endpoint,
+)
+from circuit_protocol.errors import NotFound
+from circuit_protocol.keys import KeyPair, allowed_clients, load_key_pair
+from circuit_protocol.version import PROTOCOL_VERSION
+from circuitd.server import (
+    cache_requests,
+    instant,
+    jobs,
+    model_requests,
+    session_requests,
+    tensor_requests,
+)
+from circuitd.server.answer_cache import AnswerCache
+from circuitd.server.artefacts import Artefacts
+from circuitd.server.catalog import Catalog, RootsCatalog
+from circuitd.server.devices import choose_devices
+from circuitd.server.dispatch import Dispatcher
+from circuitd.server.front import Front
+from circuitd.server.jobs import Jobs
+from circuitd.server.leases import Leases
+from circuitd.server.residency import Residency
+from circuitd.server.scheduler import QueueLimits, Scheduler
+from circuitd.server.supervisor import Launcher, Supervisor, launch_process
+from circuitd.server.zap import KeyDoor
+from circuitd.settings import Settings
+from circuitd.store import segments
+from circuitd.store.job_thread import JobThread
+from circuitd.store.results import ResultCache
+from circuitd.store.roots import artefact_roots
+
+log = logging.getLogger(__name__)
+
+HANDLERS = {
+    **instant.HANDLERS,
+    **model_requests.HANDLERS,
+    **session_requests.HANDLERS,
+    **tensor_requests.HANDLERS,
+    **cache_requests.HANDLERS,
+    **jobs.HANDLERS,
+}
+#: How long workers have to exit when the daemon ends.
+_WORKER_GRACE_S = 5.0
+
+
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[Front], None] | None = None,
+    launcher: Launcher = launch_process,
+    catalog: Catalog | None = None,
+    handle_signals: bool = True,
+) -> None:
+    """Run the front until it is told to end.
+
+    `ready` is called once clients can connect (workers may still be starting). `launcher` and
+    `catalog` stand in for real worker processes and artefact roots in tests.
+    """
+    runtime_dir = ensure_private_dir(Path(settings.runtime_dir))
+    keys = _server_keys(settings)
+    instance = secrets.token_hex(8)
+    root = Path(settings.segment_root) if settings.segment_root else segments.choose_root(1 << 30)
+    held_nbytes = settings.segments_budget_nbytes(root)
+    directory = segments.OwnedSegmentDir(
+        root / segments.directory_name(instance), budget_nbytes=held_nbytes
+    )
+    context = zmq.Context()
+    context.max_sockets = 65536
+    doors: list[KeyDoor] = []
+    try:
+        job_thread = await JobThread.open(Path(settings.state_dir))
+        leases = Leases(held_nbytes, min(held_nbytes, settings.limits.held_nbytes))
+        cache = AnswerCache(
+            leases,
+            directory,
+            lambda released: ResultCache(
+                settings.results_dir,
+                memory_nbytes=settings.result_cache_memory_nbytes,
+                disk_nbytes=settings.result_cache_disk_nbytes,
+                on_release=released,
+            ),
+            TaskFiles(task_directories(settings)).signature,
+        )
+        dispatcher = Dispatcher(
+            scheduler=Scheduler(QueueLimits(client_items=settings.limits.queued_requests)),
+            residency=Residency(settings.keep_alive_s),
+            cache=cache,
+            catalog=catalog
+            or RootsCatalog(
+                settings.data_roots,
+                cache_dir=Path(settings.cache_dir),
+                offline=settings.offline,
+                default_model=settings.default_model,
+            ),
+            device_budget_nbytes=settings.device_budget_nbytes,
+        )
+        front = Front(
+            settings,
+            instance=instance,
+            handlers=HANDLERS,
+            dispatcher=dispatcher,
+            cache=cache,
+            jobs=Jobs(
+                job_thread,
+                dispatcher,
+                keep=settings.finished_jobs,
+                keep_nbytes=settings.finished_jobs_nbytes,
+            ),
+            artefacts=Artefacts(Path(settings.cache_dir) / "artefacts" / "remote"),
+            task_directories=task_directories(settings),
+        )
+        supervisor = Supervisor(
+            context,
+            endpoint=f"ipc://{runtime_dir / WORKERS_NAME}",
+            segments_dir=str(directory.path),
+            task_directories=task_directories(settings),
+            log_level=settings.log_level,
+            launcher=launcher,
+            on_ready=dispatcher.worker_ready,
+            on_lost=dispatcher.worker_lost,
+            on_message=dispatcher.worker_said,
+            on_hopeless=dispatcher.worker_hopeless,
+        )
+        dispatcher.supervisor = front.supervisor = supervisor
+        front.jobs.front = front
+        if keys is not None:
+            keys_dir = Path(settings.keys_dir)
+            doors.append(KeyDoor(context, lambda: allowed_clients(keys_dir)))
+        _listen(front, context, settings, runtime_dir, keys)
+        supervisor.start(await choose_devices(settings.devices))
+        await front.jobs.resume()
+        _announce(front, settings, runtime_dir, keys)
+        if handle_signals:
+            _handle_signals(front)
+        if ready is not None:
+            ready(front)
+        log.info("ready: %s", ", ".join(front.endpoints))
+        try:
+            await _until_told_to_end(front)
+        finally:
+            front.jobs.is_ending = True
+            remove_discovery(instance, runtime_dir)
+            await front.close()
+            await supervisor.end(_WORKER_GRACE_S)
+            await front.jobs.close()
+            await asyncio.to_thread(cache.results.close)
+    finally:
+        for door in doors:
+            door.close()
+        # Its I/O thread hands over what lingers; the loop need not wait for that.
+        await asyncio.to_thread(context.term)
+        directory.close()
+
+
+async def _until_told_to_end(front: Front) -> None:
+    await front.ending.wait()
+    if not front.drain:
+        return
+    idle = asyncio.Event()
+    front.dispatcher.on_idle = idle.set
+    front.dispatcher.pump()
+    stop_now = asyncio.create_task(front.ending_now.wait())
+    drained = asyncio.create_task(idle.wait())
+    await asyncio.wait({stop_now, drained}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stop_now, drained):
+        task.cancel()
+
+
+def _handle_signals(front: Front) -> None:
+    """The first signal drains, the second ends at once."""
+
+    def told() -> None:
+        if front.ending.is_set():
+            front.ending_now.set()
+        front.ending.set()
+        front.dispatcher.pump()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+
+
+def _listen(
+    front: Front,
+    context: zmq.Context,
+    settings: Settings,
+    runtime_dir: Path,
+    keys: KeyPair | None,
+) -> None:
+    """Open the local socket and the TCP ones. Raises Forbidden for TCP that strangers could use."""
+    before = os.umask(0o077)
+    try:
+        front.listen(context, f"ipc://{runtime_dir / SOCKET_NAME}")
+    finally:
+        os.umask(before)
+    for text in settings.listen:
+        endpoint = parse_endpoint(text, bind=True)
+        allow_plain = settings.allow_insecure_loopback_tcp
+        endpoint_keys = None if allow_plain and endpoint.is_loopback else keys
+        check_exposure(
+            endpoint, curve=endpoint_keys is not None, allow_plain_loopback=allow_plain
+        )
+        front.listen(context, str(endpoint), keys=endpoint_keys)
+
+
+def _server_keys(settings: Settings) -> KeyPair | None:
+    """The daemon's CURVE keys, if it listens on TCP and has any."""
+    if not settings.listen:
+        return None
+    try:
+        return load_key_pair("server", Path(settings.keys_dir))
+    except NotFound:  # TCP is then refused, or was said to do without
+        return None
+
+
+def _announce(front: Front, settings: Settings, runtime_dir: Path, keys: KeyPair | None) -> None:
+    write_discovery(
+        Discovery(
+            endpoint=front.endpoints[0],
+            pid=os.getpid(),
+            instance=front.instance,
+            version=PROTOCOL_VERSION,
+            started_at_s=time.time(),
+            endpoints=tuple(front.endpoints),
+            server_public_key=keys.public if keys is not None else None,
+            pid_start_ticks=process_start_ticks(os.getpid()),
+        ),
+        runtime_dir,
+    )
+
+
+def task_directories(settings: Settings) -> tuple[Path, ...]:
+    """Where task files are looked for: the user's configuration, then each artefact root."""
+    roots = artefact_roots(settings.data_roots)
+    return (Path(settings.config_dir) / "tasks", *(root / "tasks" for root in roots))
+
+
+class TaskFiles:
+    """The state of users' task files, which is part of the question an answer is cached for."""
+
+    def __init__(self, directories: tuple[Path, ...]) -> None:
+        self._directories = directories
+
+    def signature(self, task: str) -> str:
+        """Changes when the file of a task changes; "*" means all tasks."""
+        name = task if task != "*" and "/" not in task else None
+        states = []
+        for directory in self._directories:
+            if name is None:
+                paths = sorted(directory.iterdir()) if directory.is_dir() else []
+            else:
+                paths = [directory / f"{name}.json", directory / f"{name}.jsonl"]
+            for path in paths:
+                try:
+                    state = path.stat()
+                except OSError:
+                    continue
+                states.append(f"{path} {state.st_size} {state.st_mtime_ns} {state.st_ino}")
+        return "\n".join(states)
