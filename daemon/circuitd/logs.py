@@ -83,11 +83,13 @@ class _PrivateRotatingFile(logging.handlers.RotatingFileHandler):
         # With no backup, RotatingFileHandler would never rotate at all.
         super().__init__(path, "a", max_nbytes, max(1, files - 1), "utf-8", delay=True)
 
-    def _open(self):
-        fd = os.open(
-            self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+    def _open(self) -> TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return open(
+            self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=private
         )
-        return os.fdopen(fd, self.mode, encoding=self.encoding, errors="backslashreplace")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Drop the line: printing a traceback per line to stderr would not make room."""

@@ -8,22 +8,19 @@ import contextlib
 import os
 import secrets
 import time
-from pathlib import Path
 from typing import TypeVar
 
+import zmq
+
 from circuit_protocol.codec import decode_reply, encode
-from circuit_protocol.discovery import Discovery, read_discovery
+from circuit_protocol.discovery import Discovery
 from circuit_protocol.errors import ConnectError, InternalError, from_info
 from circuit_protocol.replies import AnyReply, Failed, Reply, Welcome
 from circuit_protocol.requests import Hello, Request
+from circuit_protocol.sockets import configure_client
 from circuit_protocol.version import PROTOCOL_VERSION
 
 R = TypeVar("R", bound=Reply)
-
-
-def running(runtime_dir: str) -> Discovery | None:
-    """The daemon of this runtime directory, or None. Raises Forbidden if that is unsafe."""
-    return read_discovery(Path(runtime_dir))
 
 
 def ask(daemon: Discovery, request: Request, wanted: type[R], *, timeout_s: float = 5.0) -> R:
@@ -31,20 +28,21 @@ def ask(daemon: Discovery, request: Request, wanted: type[R], *, timeout_s: floa
 
     Raises the error the daemon answers with, or ConnectError if none comes within `timeout_s`.
     """
-    import zmq  # here: commands that only look at files do without
-
     deadline_s = time.monotonic() + timeout_s
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.LINGER, 0)
+    configure_client(socket)
     try:
         socket.connect(daemon.endpoint)
 
+        def wait_until(event: int) -> bool:
+            return bool(socket.poll(max(0, round(1000 * (deadline_s - time.monotonic()))), event))
+
         def exchange(message: Request) -> AnyReply:
-            socket.send(encode(message))
+            if wait_until(zmq.POLLOUT):  # else: no line, which the wait for a reply will tell
+                socket.send(encode(message))
             while True:
-                left_ms = max(0, round(1000 * (deadline_s - time.monotonic())))
-                if not socket.poll(left_ms):
+                if not wait_until(zmq.POLLIN):
                     raise ConnectError(
                         "the daemon does not answer",
                         asked=f"{daemon.endpoint} (process {daemon.pid})",

@@ -98,11 +98,12 @@ def start_daemon(
 
     Raises ConnectError if there is none after `timeout_s`, or its process ended.
     """
+    from circuit_protocol.discovery import read_discovery
     from circuit_protocol.endpoints import LOCK_NAME, ensure_private_dir
     from circuit_protocol.errors import ConnectError
     from circuit_protocol.replies import StatusReport
     from circuit_protocol.requests import Status
-    from circuitd.cli.ask import ask, request_id, running
+    from circuitd.cli.ask import ask, request_id
     from circuitd.store.locks import holder
 
     lock = ensure_private_dir(Path(settings.runtime_dir)) / LOCK_NAME
@@ -110,7 +111,7 @@ def start_daemon(
     deadline_s = time.monotonic() + timeout_s
     child = None if holder(lock) is not None else _spawn(arguments, output)
     while time.monotonic() < deadline_s:
-        if (daemon := running(settings.runtime_dir)) is not None:
+        if (daemon := read_discovery(lock.parent)) is not None:
             left_s = max(1.0, deadline_s - time.monotonic())
             ask(daemon, Status(id=request_id()), StatusReport, timeout_s=left_s)
             return daemon, child is not None and child.pid == daemon.pid
@@ -149,20 +150,20 @@ def _last_words(output: Path) -> str:
 
 def _stop(now: bool, timeout_s: float) -> bool:
     """End the daemon if one runs; whether none runs any more."""
-    from circuit_protocol.endpoints import LOCK_NAME
-    from circuit_protocol.errors import ConnectError
-    from circuit_protocol.replies import Done
-    from circuit_protocol.requests import Shutdown
-    from circuitd.cli.ask import ask, request_id, running, signal_process, wait_for_exit
-    from circuitd.settings import load_settings
+    from circuit_protocol.discovery import read_discovery
+    from circuit_protocol.endpoints import LOCK_NAME, runtime_dir
     from circuitd.store.locks import holder
 
-    settings = load_settings()
-    daemon = running(settings.runtime_dir)
-    pid = daemon.pid if daemon is not None else holder(Path(settings.runtime_dir) / LOCK_NAME)
+    daemon = read_discovery()
+    pid = daemon.pid if daemon is not None else holder(runtime_dir() / LOCK_NAME)
     if not pid:
         click.echo("circuitd does not run", err=True)
         return True
+    from circuit_protocol.errors import ConnectError
+    from circuit_protocol.replies import Done
+    from circuit_protocol.requests import Shutdown
+    from circuitd.cli.ask import ask, request_id, signal_process, wait_for_exit
+
     try:
         if daemon is None:
             raise ConnectError("it has the lock, but no discovery file")

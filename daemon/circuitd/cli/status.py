@@ -119,14 +119,15 @@ def ps(as_json: bool) -> None:
 
 def _ask_status() -> "tuple[Discovery, StatusReport] | None":
     """The daemon and its report; None if none runs. Raises ConnectError if it does not answer."""
+    from circuit_protocol.discovery import read_discovery
+
+    daemon = read_discovery()
+    if daemon is None:
+        return None  # before numpy and ZeroMQ are imported
     from circuit_protocol.replies import StatusReport
     from circuit_protocol.requests import Status
-    from circuitd.cli.ask import ask, request_id, running
-    from circuitd.settings import load_settings
+    from circuitd.cli.ask import ask, request_id
 
-    daemon = running(load_settings().runtime_dir)
-    if daemon is None:
-        return None
     return daemon, ask(daemon, Status(id=request_id()), StatusReport)
 
 

@@ -179,17 +179,25 @@ def directory_name(instance: str) -> str:
     return f"circuitd-{os.getuid()}-{re.sub(r'[^0-9A-Za-z]', '', instance)[:32]}"
 
 
-def sweep(where: Iterable[Path] | None = None) -> list[Path]:
-    """Remove this user's segment directories that no living process holds; which these were."""
-    removed: list[Path] = []
+def abandoned(where: Iterable[Path] | None = None) -> list[Path]:
+    """This user's segment directories that no living process holds."""
     prefix = f"circuitd-{os.getuid()}-"
-    for root in roots() if where is None else where:
-        for path in sorted(root.glob(f"{prefix}*")):
-            if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.getuid():
-                continue
-            if _is_abandoned(path):
-                shutil.rmtree(path, ignore_errors=True)
-                removed.append(path)
+    return [
+        path
+        for root in (roots() if where is None else where)
+        for path in sorted(root.glob(f"{prefix}*"))
+        if not path.is_symlink()
+        and path.is_dir()
+        and path.stat().st_uid == os.getuid()
+        and _is_abandoned(path)
+    ]
+
+
+def sweep(where: Iterable[Path] | None = None) -> list[Path]:
+    """Remove the abandoned segment directories; which these were."""
+    removed = abandoned(where)
+    for path in removed:
+        shutil.rmtree(path, ignore_errors=True)
     return removed
 
 
