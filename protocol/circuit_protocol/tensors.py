@@ -3,7 +3,8 @@
 A header (frame 0) names its tensors by the number of the frame that holds their bytes; tensors of
 at most `INLINE_NBYTES` travel inside the header. dtype names are safetensors' own, so a frame holds
 exactly the bytes a safetensors file would. numpy has no bfloat16: BF16 becomes `uint16` bit
-patterns, which `bf16_to_float32` widens.
+patterns, which `bf16_to_float32` widens
+and `float32_to_bf16` makes.
 """
 
 from collections.abc import Sequence
@@ -74,7 +75,16 @@ def pack(array: npt.ArrayLike, frames: list[Frame], *, dtype: DType | None = Non
     `frames` are the frames after the header: the first appended one is frame 1. No copy is made of
     a C-contiguous little-endian array. `dtype="BF16"` marks a uint16 array of bfloat16 bits.
     """
-    a = np.asarray(array)
+    try:
+        a = np.asarray(array)
+    except ValueError as e:
+        raise BadShape("this is no array: its rows differ in length", found=str(e)) from None
+    if dtype == "BF16" and a.dtype != np.uint16:
+        raise BadShape(
+            "BF16 is given as the bits of its numbers, a uint16 array",
+            found=str(a.dtype),
+            hint="`float32_to_bf16` makes them",
+        )
     if dtype is None:
         dtype = _WIRE_DTYPES.get(a.dtype.newbyteorder("<"))
         if dtype is None:
@@ -117,11 +127,26 @@ def unpack(tensor: Tensor, frames: Sequence[Frame]) -> np.ndarray:
             asked=f"{tensor.dtype}{list(tensor.shape)}, {tensor.nbytes} bytes",
             found=f"{memoryview(buffer).nbytes} bytes",
         )
-    array = np.frombuffer(buffer, dtype=NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    try:
+        array = np.frombuffer(buffer, dtype=NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    except ValueError as e:  # dimensions beyond the machine's, beside one that is 0
+        raise MalformedMessage("a tensor has an impossible shape", found=str(e)) from None
+    if tensor.dtype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
+        raise MalformedMessage("a BOOL tensor holds a byte that is neither 0 nor 1")
     array.flags.writeable = False
     return array
 
 
 def bf16_to_float32(bits: np.ndarray) -> np.ndarray:
     """Widen bfloat16 bit patterns (uint16, any shape) to float32, exactly."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return (np.asarray(bits, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def float32_to_bf16(values: npt.ArrayLike) -> np.ndarray:
+    """Round to bfloat16, to nearest and ties to even: its bit patterns as uint16, same shape."""
+    bits = np.asarray(values, dtype=np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    # Rounding up a NaN's fraction could carry into an infinity: keep it a quiet NaN.
+    quiet = (bits >> 16) | 0x40
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    return np.where(is_nan, quiet, rounded).astype(np.uint16)
