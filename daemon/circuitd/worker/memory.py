@@ -10,8 +10,11 @@ from typing import Any, Final
 
 import torch
 
+from circuit_protocol.errors import OutOfMemory
 from circuitd.engine import device as engine_device
 
+#: Less than this is not worth asking the system how much is free.
+_SMALL_NBYTES: Final = 64 << 20
 #: Where Linux says how much a container may use (control groups, version 2).
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
@@ -41,6 +44,20 @@ def total_nbytes(device: torch.device) -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def require(device: torch.device, nbytes: int, what: str) -> None:
+    """Raise OutOfMemory now where `nbytes` would not fit, before the system ends the process."""
+    if nbytes < _SMALL_NBYTES:
+        return
+    free = engine_device.memory(device).free_nbytes
+    if nbytes > free:
+        raise OutOfMemory(
+            f"there is no memory for {what}",
+            asked=f"{nbytes} bytes",
+            found=f"{free} bytes are free",
+            hint="Send fewer rows, or record fewer sites, positions or channels, or reduce them",
+        )
 
 
 def give_back(device: torch.device) -> None:

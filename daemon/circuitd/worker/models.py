@@ -62,6 +62,12 @@ class ResidentModel:
             )
         return self._tokenizer
 
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes of one token; none where the model has no tokenizer, or a smaller one."""
+        if self._tokenizer is None or token >= self._tokenizer.n_vocab:
+            return b""
+        return self._tokenizer.token_bytes(token)
+
     @property
     def means(self) -> Mapping[str, torch.Tensor]:
         """Pretraining mean [width] of each node site, on the model's device in its dtype.

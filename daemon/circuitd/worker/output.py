@@ -9,9 +9,11 @@ from typing import Final, Literal
 import numpy as np
 import torch
 
+from circuit_protocol.errors import TooLarge
 from circuit_protocol.interventions import Values
+from circuit_protocol.limits import DEFAULT_LIMITS
 from circuit_protocol.replies import Reply
-from circuit_protocol.tensors import Frame, Handle, Tensor, pack
+from circuit_protocol.tensors import DType, Frame, Handle, Tensor, pack
 from circuitd import work
 from circuitd.store.segments import SegmentDir
 from circuitd.worker.wire_tensors import WIRE_DTYPES, copy_into, to_numpy
@@ -48,24 +50,46 @@ class Parcel:
         self._segments: list[work.Segment] = []
 
     def put(self, values: torch.Tensor | np.ndarray) -> Tensor:
-        """Send `values` along with the reply. They must not change afterwards."""
+        """Send `values` along with the reply. They must not change afterwards.
+
+        Raises TooLarge for what no frame may hold.
+        """
+        if values.nbytes > DEFAULT_LIMITS.frame_nbytes:
+            raise TooLarge(
+                "a result is too large to be sent as one frame",
+                asked=f"{values.nbytes} bytes",
+                hint=f"The limit is {DEFAULT_LIMITS.frame_nbytes} bytes: leave it in the daemon "
+                "(deliver='handle'), or ask for less",
+            )
         if isinstance(values, np.ndarray):
             return pack(values, self._frames)
         return pack(to_numpy(values), self._frames, dtype=WIRE_DTYPES[values.dtype])
 
     def deliver(self, values: torch.Tensor, how: Deliver, description: str) -> Values:
         """Send `values` along or hold them, as `how` says. Raises StorageFull."""
-        is_large = values.nbytes > AUTO_INLINE_NBYTES
-        if how == "inline" or (how == "auto" and not is_large):
+        if how == "inline" or (how == "auto" and values.nbytes <= AUTO_INLINE_NBYTES):
             return self.put(values)
-        segment, array = self._held.create(
-            WIRE_DTYPES[values.dtype], values.shape, description=description
-        )
-        self._segments.append(segment)
+        handle, array = self._hold(WIRE_DTYPES[values.dtype], values.shape, description)
         copy_into(array, values)
-        return Handle(
-            handle=segment.handle, dtype=segment.dtype, shape=segment.shape, nbytes=segment.nbytes
+        return handle
+
+    def deliver_array(self, array: np.ndarray, dtype: DType, description: str) -> Values:
+        """The same by size for a numpy array, which may be a view of a held tensor."""
+        if array.nbytes <= AUTO_INLINE_NBYTES:
+            return pack(array, self._frames, dtype=dtype)
+        handle, held = self._hold(dtype, array.shape, description)
+        held[...] = array
+        return handle
+
+    def _hold(
+        self, dtype: DType, shape: Sequence[int], description: str
+    ) -> tuple[Handle, np.ndarray]:
+        segment, array = self._held.create(dtype, shape, description=description)
+        self._segments.append(segment)
+        handle = Handle(
+            handle=segment.handle, dtype=dtype, shape=segment.shape, nbytes=segment.nbytes
         )
+        return handle, array
 
     def seal(self, reply: Reply) -> Output:
         """The reply that mentions these tensors, ready to be sent."""

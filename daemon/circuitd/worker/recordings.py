@@ -8,7 +8,7 @@ top-k of every position.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -74,26 +74,35 @@ def window_of(weights: Weights, batch: Batch) -> Window:
     return Window(batch.n_rows, 0, n_positions, n_positions, weights.device, weights.dtype, lengths)
 
 
-def cut(record: Record, x: torch.Tensor, site: Site, window: Window) -> torch.Tensor:
-    """The part of a whole activation (or gradient) `x` that `record` keeps, reduced alike."""
-    return recorded(record, x, site, window)[0]
+def cut(
+    record: Record, x: torch.Tensor, site: Site, window: Window
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The part of a site's whole activation (or gradient) `x` that `record` keeps, reduced alike.
+
+    For top_k also the channels [B, P, k], as from the engine.
+    """
+    return recorded(record, x, site, window)
 
 
 def positions_of(record: Record, window: Window) -> torch.Tensor:
-    """The positions that `record` keeps: int64 [B, P], on the window's device."""
+    """The positions of `window` that `record` keeps: int64 [B, P], on the window's device."""
 
     def refuse(found: str, allowed: str) -> EngineError:
         return PlanError(f"record of {record.site}", found, allowed)
 
     if record.positions is None:
-        return torch.arange(window.n_positions, device=window.device).expand(window.n_rows, -1)
-    rows = window.resolve(record.positions, refuse)
-    return torch.tensor(rows, device=window.device).expand(window.n_rows, -1)
+        kept = [list(range(window.start, window.stop))]
+    else:
+        kept = [
+            [p for p in row if window.start <= p < window.stop]
+            for row in window.resolve(record.positions, refuse)
+        ]
+    return torch.tensor(kept, device=window.device).expand(window.n_rows, -1)
 
 
-def is_real(positions: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Which of `positions` [B, P] hold tokens and not padding."""
-    return positions < batch.lengths.to(positions.device)[:, None]
+def is_real(positions: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Which of `positions` [B, P] hold tokens and not padding, given the rows' lengths [B]."""
+    return positions < lengths.to(positions.device)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,36 +119,25 @@ class Entries:
 
 
 def entries(
-    wanted_: Wanted,
+    record: Record,
     values: torch.Tensor,
     channels: torch.Tensor,
-    batch: Batch,
+    lengths: torch.Tensor,
     window: Window,
-    first_row: int,
+    first_row: int = 0,
 ) -> Entries:
     """The real entries among the engine's top-k of each position.
 
-    `values` and `channels` are [B, P, k] of the rows from `first_row` on.
+    `values` and `channels` are [B, P, k] of the rows from `first_row` on, `lengths` [B] theirs.
     """
-    at = positions_of(wanted_.record, window)
-    rows = torch.arange(first_row, first_row + window.n_rows, device=window.device)[:, None]
-    where = torch.stack(
-        [
-            rows[:, :, None].expand_as(channels),
-            at[:, :, None].expand_as(channels),
-            channels,
-        ],
-        dim=-1,
-    )
-    real = is_real(at, batch)[:, :, None].expand_as(channels)
+    at = positions_of(record, window)
+    rows = torch.arange(first_row, first_row + window.n_rows, device=window.device)
+    places = (rows[:, None, None], at[:, :, None], channels)
+    where = torch.stack([place.expand_as(channels) for place in places], dim=-1)
+    real = is_real(at, lengths)[:, :, None].expand_as(channels)
     return Entries(values[real], where[real])
 
 
 def join(pieces: Sequence[Entries]) -> Entries:
     """All of the entries."""
     return Entries(torch.cat([p.values for p in pieces]), torch.cat([p.where for p in pieces]))
-
-
-def unreduced(record: Record) -> Record:
-    """The same selection without the reduction."""
-    return replace(record, reduce=None)

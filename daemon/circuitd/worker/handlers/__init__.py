@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from circuit_protocol import requests
-from circuitd.worker.handlers import forward, text
+from circuitd.worker.handlers import (
+    ablate,
+    describe,
+    evaluate,
+    forward,
+    generate,
+    hook,
+    reduce,
+    tasks,
+    text,
+)
 from circuitd.worker.registry import Registry
 
 
@@ -11,8 +21,16 @@ def all_handlers() -> Registry:
     """Every request type that a worker serves."""
     return Registry(
         {
+            requests.DescribeModel: describe.run,
             requests.Tokenize: text.tokenize,
             requests.Detokenize: text.detokenize,
+            requests.ShowTask: tasks.show,
+            requests.SampleTask: tasks.sample,
+            requests.EvaluateTasks: evaluate.run,
+            requests.Generate: generate.run,
+            requests.Hook: hook.run,
+            requests.Ablate: ablate.run,
+            requests.Reduce: reduce.run,
         },
         batched={requests.Forward: forward.run},
     )

@@ -18,6 +18,8 @@ from circuit_protocol.requests import Forward
 from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
 from circuitd.engine.plan import Plan
+from circuitd.worker import memory
+from circuitd.worker.collected import joined
 from circuitd.worker.context import Context
 from circuitd.worker.output import Output
 from circuitd.worker.prompts import Batch, read_prompts, read_targets
@@ -69,6 +71,10 @@ def _read(context: Context) -> _Asked:
     if request.targets is not None:
         targets = read_targets(context, request.targets, batch, config)
         batch = Batch(batch.tokens, batch.lengths, targets=targets)
+    weights = context.model.weights
+    n_positions = {"all": batch.n_positions, "last": 1, "none": 0}[request.logits]
+    n_logits = batch.n_rows * n_positions * config.vocab_size
+    memory.require(weights.device, 2 * n_logits * weights.dtype.itemsize, "the logits")
     return _Asked(context, request, batch, translate(context, request.interventions, batch))
 
 
@@ -193,19 +199,19 @@ def _answer(one: _Asked) -> Output:
         tokens, lengths = batch.put(parcel)
         loss = token_loss = top_k = logits = None
         if batch.targets is not None:
-            losses, counts = _joined(one.token_loss), batch.targets >= 0
+            losses, counts = joined(one.token_loss), batch.targets >= 0
             counts = counts.to(losses.device)
             loss = float(losses.sum() / counts.sum())
             if request.token_loss:
                 token_loss = parcel.put(torch.where(counts, losses, torch.nan))
         if request.top_k:
             top_k = TopK(
-                ids=parcel.put(_joined(one.top_ids)),
-                logprobs=parcel.put(_joined(one.top_logprobs)),
+                ids=parcel.put(joined(one.top_ids)),
+                logprobs=parcel.put(joined(one.top_logprobs)),
             )
         if request.logits != "none":
             logits = parcel.deliver(
-                _joined(one.logits), request.deliver, f"logits of {request.model}"
+                joined(one.logits), request.deliver, f"logits of {request.model}"
             )
         return parcel.seal(
             ForwardResult(
@@ -219,7 +225,3 @@ def _answer(one: _Asked) -> Output:
                 compute_s=context.elapsed_s,
             )
         )
-
-
-def _joined(pieces: list[torch.Tensor]) -> torch.Tensor:
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
