@@ -106,7 +106,7 @@ class ForwardAnswer(Answer[replies.ForwardResult]):
         return f"ForwardAnswer({list(self.raw.tokens.shape)} tokens{loss})"
 
 
-class Recordings(Mapping[str, np.ndarray]):
+class Recordings:
     """Arrays by site name, fetched when touched."""
 
     def __init__(self, values: Mapping[str, Value], what: str) -> None:
@@ -119,6 +119,10 @@ class Recordings(Mapping[str, np.ndarray]):
             return self._values[site]
         except KeyError:
             raise NotFound.unknown(self._what, site, self._values) from None
+
+    def get(self, site: str) -> np.ndarray | None:
+        """The array of `site`, or None if nothing was recorded there."""
+        return self[site] if site in self else None
 
     def __getitem__(self, site: str) -> np.ndarray:
         return self.value(site).numpy()

@@ -1,0 +1,1 @@
+"""From data to styled lines: pure functions, for a terminal command and a terminal UI alike."""
