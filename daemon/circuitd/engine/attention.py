@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from circuitd.engine.precision import wide
+
 
 class KeyValueCache:
     """Keys and values of the positions seen so far, [B, H, capacity, D] per layer."""
@@ -50,9 +52,9 @@ def attend(
     if tap_pattern is None:
         return _fused(q, k, v, sink_logit)
     scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-    scores = scores.float() + _causal_bias(q.shape[2], k.shape[2], q.device)
+    scores = wide(scores) + _causal_bias(q.shape[2], k.shape[2], q.device)
     if sink_logit is not None:
-        sink = sink_logit.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        sink = wide(sink_logit).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
         scores = torch.cat([scores, sink], dim=-1)
     pattern = tap_pattern(scores.softmax(-1).to(q.dtype))  # [B, H, T, S (+1)]
     return pattern[..., : k.shape[2]] @ v

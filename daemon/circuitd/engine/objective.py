@@ -8,6 +8,7 @@ from torch import Tensor
 
 from circuitd.engine.errors import TokenError
 from circuitd.engine.plan import LogitDifference, TwoTokenLoss
+from circuitd.engine.precision import wide
 from circuitd.engine.window import Window
 
 
@@ -32,7 +33,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, window: Window) -> tuple[Tens
     if n_counted == 0:
         raise TokenError("loss over the targets", "none of them counts", "all are -1 or padding")
     losses = F.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none"
+        wide(logits).flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none"
     )
     return losses.view(targets.shape), losses.sum() / n_counted
 
@@ -60,7 +61,7 @@ def row_objective(of: LogitDifference | TwoTokenLoss, logits: Tensor, window: Wi
 
     Raises `TokenError` for token ids outside the vocabulary.
     """
-    logits = logits.float()
+    logits = wide(logits)
     if isinstance(of, LogitDifference):
         return _logit(logits, of.a, window) - _logit(logits, of.b, window)
     # Cross-entropy over two logits: log(1 + exp(wrong - right)).

@@ -30,6 +30,8 @@ def check_record(record: Record, site: Site, window: Window) -> None:
                 f"{record.reduce} is over all positions, which come one at a time in generation",
                 "norm, top_k, or no reduction",
             )
+    if record.channels == () or record.heads == ():
+        raise refuse("no channel is selected", "at least one, or None for all")
     if record.channels is not None and record.heads is not None:
         raise refuse("both channels and heads", "one of them")
     if record.channels is not None:
@@ -43,7 +45,8 @@ def check_record(record: Record, site: Site, window: Window) -> None:
         if outside := [h for h in record.heads if not 0 <= h < site.n_head]:
             raise refuse(f"head {outside}", f"heads 0..{site.n_head - 1}")
     if record.reduce == "top_k":
-        n = len(_channels(record, site) or range(site.width))
+        channels = _channels(record, site)
+        n = site.width if channels is None else len(channels)
         if not 1 <= record.k <= n:
             raise refuse(f"k={record.k}", f"1..{n}")
     if record.positions is not None:

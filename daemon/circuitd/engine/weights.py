@@ -16,6 +16,7 @@ from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.errors import WeightsError
+from circuitd.engine.precision import wide
 
 #: A causal-mask buffer of old files; it says nothing that the network needs.
 _IGNORED = re.compile(r"transformer\.h\.\d+\.attn\.bias")
@@ -38,11 +39,11 @@ class Norm:
 
     def scale(self, x: Tensor) -> Tensor:
         """The multiplier 1/rms or 1/std of each position of `x` [..., d]: [..., 1]."""
-        wide = x.float()
+        values = wide(x)
         if self.is_rms:
-            mean_square = wide.square().mean(-1, keepdim=True)
+            mean_square = values.square().mean(-1, keepdim=True)
             return torch.rsqrt(mean_square + torch.finfo(x.dtype).eps).to(x.dtype)
-        variance = wide.var(-1, keepdim=True, correction=0)
+        variance = values.var(-1, keepdim=True, correction=0)
         return torch.rsqrt(variance + _LAYER_NORM_EPS).to(x.dtype)
 
     def apply_scale(self, x: Tensor, scale: Tensor) -> Tensor:

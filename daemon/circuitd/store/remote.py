@@ -67,7 +67,7 @@ def fetch_model(
     cache_dir: Path,
     *,
     sha256: str | None = None,
-    options: FetchOptions = FetchOptions(),  # noqa: B008 - frozen
+    options: FetchOptions = FetchOptions(),
     progress: Progress | None = None,
 ) -> Path:
     """The local directory of the model directory at `address`, fetched if it is not there yet.
@@ -97,7 +97,7 @@ def fetch_file(
     cache_dir: Path,
     *,
     sha256: str | None = None,
-    options: FetchOptions = FetchOptions(),  # noqa: B008 - frozen
+    options: FetchOptions = FetchOptions(),
     progress: Progress | None = None,
 ) -> Path:
     """The local copy of the file at `address`; files of one remote directory share a local one.
