@@ -122,7 +122,8 @@ class Recordings:
 
     def get(self, site: str) -> np.ndarray | None:
         """The array of `site`, or None if nothing was recorded there."""
-        return self[site] if site in self else None
+        value = self._values.get(site)
+        return None if value is None else value.numpy()
 
     def __getitem__(self, site: str) -> np.ndarray:
         return self.value(site).numpy()

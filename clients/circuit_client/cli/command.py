@@ -103,7 +103,7 @@ class Command(click.Command):
         rest = [p for p in self.get_params(ctx) if p not in self.own_params]
         own, shared = (
             [record for p in params if (record := p.get_help_record(ctx)) is not None]
-            for params in (self.own_params, rest)
+            for params in ([p for p in self.own_params if isinstance(p, click.Option)], rest)
         )
         if own:
             with formatter.section("Options"):
