@@ -79,7 +79,8 @@ class GPTConfig:
     learnable_bigram_table: bool = False
     #: Width of positional channels concatenated to the normed stream; None adds learned positions.
     d_pos_emb: int | None = None
-    dropout_cat_pos_emb: bool = False
+    #: A rate or a switch, as files have both; it matters in training only.
+    dropout_cat_pos_emb: float = 0.0
     sinusoidal_cat_pos_emb: bool = False
     enable_sparse_kernels: bool = False
     flash: bool = True
@@ -213,7 +214,9 @@ def _loctypes(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _type_problem(key: str, value: Any) -> str | None:
-    if key in _INT:
+    if key == "dropout_cat_pos_emb":
+        fits, wanted = isinstance(value, bool | int | float), "a number, true or false"
+    elif key in _INT:
         fits, wanted = isinstance(value, int) and not isinstance(value, bool), "an integer"
     elif key in _FLOAT:
         fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
