@@ -77,6 +77,8 @@ class _Entry(msgspec.Struct, kw_only=True):
     reply: StoredReply | None = None
     #: Size of the file; 0: not on disk.
     disk_nbytes: int = 0
+    #: The writer thread has it, or will: the entry stays even when memory lets go of the answer.
+    is_being_written: bool = False
     pinned: bool = False
     hits: int = 0
     description: str | None = None
@@ -146,15 +148,12 @@ class ResultCache:
         """The answer from memory or disk, or None; files are read in a thread."""
         if (reply := self.peek(key)) is not None:
             return reply
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None or not entry.disk_nbytes:
-                self._misses += 1
-                return None
+        if not self.is_on_disk(key):
+            return None
         return await asyncio.to_thread(self.read, key)
 
     def is_on_disk(self, key: str) -> bool:
-        """Whether `get` would read a file for this key. At once, for an event loop."""
+        """Whether `get` would read a file for this key; counts a miss if not. At once."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or not entry.disk_nbytes:
@@ -183,11 +182,11 @@ class ResultCache:
                 self._shrink_memory()
             else:
                 self._release(reply.segments)
-            if self._may_write(reply) and not entry.disk_nbytes:
+            if not entry.disk_nbytes and not entry.is_being_written and self._may_write(reply):
+                entry.is_being_written = True
                 self._backlog_nbytes += reply.nbytes
-                self._writer.submit(self._write_file, key, reply, description)
-            else:
-                self._forget_if_nowhere(key, entry)
+                self._writer.submit(self._write_file, key, entry, reply, description)
+            self._forget_if_nowhere(key, entry)
 
     # ---------------------------------------------------------------------------------- managing
 
@@ -301,7 +300,7 @@ class ResultCache:
             self._on_release(segments)
 
     def _forget_if_nowhere(self, key: str, entry: _Entry) -> None:
-        if entry.reply is None and not entry.disk_nbytes:
+        if entry.reply is None and not entry.disk_nbytes and not entry.is_being_written:
             self._entries.pop(key, None)
 
     def _count_hit(self, key: str, entry: _Entry) -> None:
@@ -324,26 +323,23 @@ class ResultCache:
             and time.monotonic() >= self._disk_resumes_at_s
         )
 
-    def _write_file(self, key: str, reply: StoredReply, description: str) -> None:
+    def _write_file(self, key: str, entry: _Entry, reply: StoredReply, description: str) -> None:
         """Runs in the writer thread."""
         nbytes = 0
-        with self._lock:
-            entry = self._entries.get(key)
-            pinned = entry is not None and entry.pinned
+        pinned = entry.pinned
         path = self._path(key, pinned)
 
         def write() -> None:
             nonlocal nbytes
             nbytes = write_reply(path, key, reply.header, reply.frames, description)
 
-        if entry is not None:
+        if self._entries.get(key) is entry:
             self._try_disk(write)
         with self._lock:
             self._backlog_nbytes -= reply.nbytes
-            # Evicted, cleared or pinned in the meantime: the file follows.
-            entry = self._entries.get(key)
-            if entry is None:
-                path.unlink(missing_ok=True)
+            entry.is_being_written = False
+            if self._entries.get(key) is not entry:  # evicted in the meantime
+                self._try_disk(lambda: path.unlink(missing_ok=True))
                 return
             if nbytes:
                 entry.disk_nbytes = nbytes
@@ -363,8 +359,10 @@ class ResultCache:
             header, frames, description = read_reply(path, key)
             os.utime(path)
         except (Damaged, OSError) as error:
-            log.warning("a cached answer is lost: %s", error)
             with self._lock:
+                if entry.disk_nbytes and path != self._path(key, entry.pinned):
+                    return self._read_file(key)  # pinned or unpinned, so renamed, just now
+                log.warning("a cached answer is lost: %s", error)
                 self._drop_file(key, entry)
                 self._forget_if_nowhere(key, entry)
             return None
