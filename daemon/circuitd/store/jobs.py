@@ -17,10 +17,10 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -140,14 +140,18 @@ class JobStore:
         """
         job = f"j-{secrets.token_hex(6)}"
         parts = [header, *frames]
-        with self._write() as db:
-            number = db.execute(
-                "INSERT INTO jobs (job, request_type, description, state, created_at_s, nbytes)"
-                " VALUES (?, ?, ?, 'queued', ?, ?)",
-                (job, request_type, description, time.time(), _nbytes(parts)),
-            ).lastrowid
-            _insert_parts(db, number, "request", parts)
-            self.checkpoint_dir(job).mkdir(mode=0o700)
+        try:
+            with self._write() as db:
+                number = db.execute(
+                    "INSERT INTO jobs (job, request_type, description, state, created_at_s, nbytes)"
+                    " VALUES (?, ?, ?, 'queued', ?, ?)",
+                    (job, request_type, description, time.time(), _nbytes(parts)),
+                ).lastrowid
+                _insert_parts(db, number, "request", parts)
+                self.checkpoint_dir(job).mkdir(mode=0o700)
+        except BaseException:
+            self._remove_checkpoint(job)
+            raise
         return self.get(job)
 
     def start(self, job: str) -> None:
@@ -335,7 +339,8 @@ class JobStore:
         return db
 
     @contextmanager
-    def _write(self):
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, on disk when the block has ended."""
         with self._translate():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -347,7 +352,8 @@ class JobStore:
             self._db.execute("COMMIT")
 
     @contextmanager
-    def _translate(self):
+    def _translate(self) -> Iterator[None]:
+        """SQLite's errors as ours; nothing of a failed transaction stays."""
         try:
             yield
         except sqlite3.DataError as error:
@@ -450,6 +456,3 @@ def _nbytes(parts: Sequence[Buffer]) -> int:
 
 def _code(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", None) or ""
-
-
-assert set(get_args(FinalState)) == {"done", "failed", "cancelled"}

@@ -100,11 +100,11 @@ def test_a_deleted_segment_is_gone_but_who_has_it_mapped_keeps_it(held: OwnedSeg
 
 def test_views_let_go_of_their_file_descriptors(held: OwnedSegmentDir):
     segment, _ = held.create("U8", (4096,))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):
         held.open(segment)
         held.read(segment)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_impossible_shapes_are_refused(held: OwnedSegmentDir):
