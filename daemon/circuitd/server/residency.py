@@ -131,7 +131,8 @@ class Residency:
         for model in [m for m in self.models.values() if m.worker == worker]:
             del self.models[model.key]
             deaths = model.deaths + (model.state == "loading")
-            if model.state == "unloading" or model.leaving or model.key in self.wishes:
+            is_needless = model.state == "unloading" or model.leaving
+            if model.key in self.wishes or (is_needless and model.key not in self.reserved):
                 continue
             if deaths >= MAX_LOAD_DEATHS:
                 error = WorkerDied(f"loading {model.name} killed its worker {deaths} times")
