@@ -156,7 +156,7 @@ class AsyncKeeping:
         """The daemon that answers at the moment."""
         return self._line.welcome.instance
 
-    def fetch_now(self, handle: Handle) -> np.ndarray:
+    def fetch_now(self, handle: Handle, instance: str) -> np.ndarray:
         """Refuses: waiting here would stop the event loop."""
         raise InvalidRequest(
             "this tensor is still in the daemon, and an event loop cannot wait for it",
@@ -164,13 +164,13 @@ class AsyncKeeping:
             hint="Use `await c.tensors.fetch(value)` first",
         )
 
-    def lease(self, handle: str) -> None:
-        """Count a value that refers to `handle`."""
-        self._line.lease(handle)
+    def lease(self, handle: str, instance: str) -> None:
+        """Count a value that refers to `handle` of the daemon `instance`."""
+        self._line.lease(handle, instance)
 
-    def release(self, handle: str) -> None:
+    def release(self, handle: str, instance: str) -> None:
         """Count one fewer."""
-        self._line.release(handle)
+        self._line.release(handle, instance)
 
 
 class AsyncConnection(Verbs):

@@ -100,12 +100,15 @@ class Exchange:
 
             self._finish(request_id).fail(Cancelled("the request was cancelled before it was sent"))
 
-    def lease(self, handle: str) -> None:
-        """One more value of this process refers to `handle`."""
-        self._leases[handle] += 1
+    def lease(self, handle: str, instance: str) -> None:
+        """One more value of this process refers to `handle` of the daemon `instance`."""
+        if self._is_current(instance):
+            self._leases[handle] += 1
 
-    def release(self, handle: str) -> None:
+    def release(self, handle: str, instance: str) -> None:
         """One value fewer refers to `handle`; the daemon is told of the last one in `flush`."""
+        if not self._is_current(instance):
+            return  # it went with its daemon, and another one may use the same name
         if self._leases[handle] > 1:
             self._leases[handle] -= 1
         elif self._leases.pop(handle, 0):
@@ -271,6 +274,9 @@ class Exchange:
             return
         entry.sent = True
         self.outgoing.append(message)
+
+    def _is_current(self, instance: str) -> bool:
+        return self.welcome is not None and self.welcome.instance == instance
 
     def _post(self, request: Any) -> None:
         self.outgoing.append((encode(request),))

@@ -102,13 +102,13 @@ class Line:
         """Ask for the end of a request; harmless if it has ended."""
         self._do(lambda: self._exchange.cancel(request_id))
 
-    def lease(self, handle: str) -> None:
+    def lease(self, handle: str, instance: str) -> None:
         """Count one more value that refers to `handle`."""
-        self._do(lambda: self._exchange.lease(handle), wake=False)
+        self._do(lambda: self._exchange.lease(handle, instance), wake=False)
 
-    def release(self, handle: str) -> None:
+    def release(self, handle: str, instance: str) -> None:
         """Count one value fewer. Called by the garbage collector, wherever that runs."""
-        self._do(lambda: self._exchange.release(handle))
+        self._do(lambda: self._exchange.release(handle, instance))
 
     def close(self) -> None:
         """Cancel, release and hang up; waits for the thread."""

@@ -143,17 +143,17 @@ class Keeping:
         """The daemon that answers at the moment."""
         return self._line.welcome.instance
 
-    def fetch_now(self, handle: Handle) -> np.ndarray:
+    def fetch_now(self, handle: Handle, instance: str) -> np.ndarray:
         """The tensor's bytes, waited for."""
-        return Stream(self._line, self, fetch_handle(handle, self.instance)).result()
+        return Stream(self._line, self, fetch_handle(handle, instance)).result()
 
-    def lease(self, handle: str) -> None:
-        """Count a value that refers to `handle`."""
-        self._line.lease(handle)
+    def lease(self, handle: str, instance: str) -> None:
+        """Count a value that refers to `handle` of the daemon `instance`."""
+        self._line.lease(handle, instance)
 
-    def release(self, handle: str) -> None:
+    def release(self, handle: str, instance: str) -> None:
         """Count one fewer."""
-        self._line.release(handle)
+        self._line.release(handle, instance)
 
 
 class Connection(Verbs):

@@ -21,15 +21,15 @@ class Keeper(Protocol):
         """Which daemon answers at the moment: handles of another one mean nothing to it."""
         ...
 
-    def fetch_now(self, handle: Handle) -> np.ndarray:
-        """The tensor's bytes as an array, waiting for them."""
+    def fetch_now(self, handle: Handle, instance: str) -> np.ndarray:
+        """The tensor's bytes as an array, waited for; NotFound if `instance` has ended."""
         ...
 
-    def lease(self, handle: str) -> None:
-        """One more value refers to `handle`."""
+    def lease(self, handle: str, instance: str) -> None:
+        """One more value refers to `handle` of the daemon `instance`."""
         ...
 
-    def release(self, handle: str) -> None:
+    def release(self, handle: str, instance: str) -> None:
         """One value fewer refers to `handle`; the last one lets the daemon free it."""
         ...
 
@@ -54,8 +54,9 @@ class Value:
         if isinstance(tensor, Tensor):
             self._array = widen(unpack(tensor, frames), tensor.dtype)
         else:
-            keeper.lease(tensor.handle)
-            weakref.finalize(self, keeper.release, tensor.handle).atexit = False
+            keeper.lease(tensor.handle, self.instance)
+            finalizer = weakref.finalize(self, keeper.release, tensor.handle, self.instance)
+            finalizer.atexit = False  # by then the connection has let go of everything
 
     @property
     def is_here(self) -> bool:
@@ -81,7 +82,7 @@ class Value:
         """The array, read-only if it came with the reply; fetched now if it is not here yet."""
         if self._array is None:
             assert isinstance(self.tensor, Handle)  # a Tensor was unpacked when it arrived
-            self.settle(self._keeper.fetch_now(self.tensor))
+            self.settle(self._keeper.fetch_now(self.tensor, self.instance))
         assert self._array is not None
         return self._array
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import msgspec
 import numpy as np
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 from circuit_protocol import replies, requests
 from circuit_protocol.codec import decode_request, encode
 from circuit_protocol.errors import CircuitError
 from circuit_protocol.keys import KeyPair
 from circuit_protocol.limits import DEFAULT_LIMITS
-from circuit_protocol.sockets import configure_server
+from circuit_protocol.sockets import ZAP_DOMAIN, configure_server
 from circuit_protocol.tensors import Frame, unpack
 
 #: A reply and its frames, without id, seq and final mattering: the daemon fills them in.
@@ -86,10 +88,6 @@ class ScriptedDaemon:
         context = zmq.Context()
         router = context.socket(zmq.ROUTER)
         if self._keys is not None:
-            from zmq.auth.thread import ThreadAuthenticator
-
-            from circuit_protocol.sockets import ZAP_DOMAIN
-
             auth = ThreadAuthenticator(context)
             auth.start()
             auth.configure_curve_callback(ZAP_DOMAIN, credentials_provider=_Anyone())
@@ -101,7 +99,11 @@ class ScriptedDaemon:
             while not self._stop.is_set():
                 if router.poll(20):
                     identity, header, *frames = router.recv_multipart()
-                    self._answer(router, identity, header, frames)
+                    try:
+                        self._answer(router, identity, header, frames)
+                    except zmq.ZMQError as e:
+                        if e.errno != zmq.EHOSTUNREACH:  # that client has left
+                            raise
         finally:
             if self._keys is not None:
                 auth.stop()
@@ -131,8 +133,6 @@ class ScriptedDaemon:
             out = replies.Failed(id=id, error=out.to_info())
         elif isinstance(out, tuple):
             out, body = out
-        import msgspec
-
         reply = msgspec.structs.replace(out, id=id, seq=seq)
         if reply.final:
             self._open.pop(id, None)
