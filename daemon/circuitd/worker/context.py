@@ -45,7 +45,7 @@ class Context:
     stop: Stop = field(default_factory=Stop)
     #: Which item of its `Run` this is.
     index: int = 0
-    started_s: float = field(default_factory=time.perf_counter)
+    started_s: float = field(default_factory=lambda: time.perf_counter())
     _next_progress_s: float = 0.0
 
     @property

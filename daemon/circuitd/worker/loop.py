@@ -66,8 +66,13 @@ class Loop:
 
     def run(self) -> None:
         """Until the front says `Exit`. Raises Poisoned when the device is lost."""
-        while self._take_in():
+        while self.take_in():
             self.step()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a step is waiting to be done."""
+        return bool(self._residency or self._interactive or self._batch)
 
     def step(self) -> None:
         """Do one step of whatever is next, if anything is."""
@@ -82,9 +87,9 @@ class Loop:
         if underway.unanswered:
             queue.append(underway)
 
-    def _take_in(self) -> bool:
+    def take_in(self) -> bool:
         """Take what has arrived, waiting only when there is nothing to do; False: time to end."""
-        is_idle = not (self._residency or self._interactive or self._batch)
+        is_idle = not self.is_busy
         while (delivery := self._inbox.take(wait=is_idle)) is not None:
             is_idle = False
             match delivery.message:

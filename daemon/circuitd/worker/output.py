@@ -40,7 +40,7 @@ class Output:
 class Parcel:
     """The tensors of one reply while it is put together; `seal` makes the `Output`.
 
-    A parcel that is dropped unsealed must be `discard`ed, or its segments stay on disk.
+    Use it in a `with` statement: what was held for a reply that never came to be is let go.
     """
 
     def __init__(self, held: SegmentDir, item: int = 0) -> None:
@@ -92,13 +92,13 @@ class Parcel:
         return handle, array
 
     def seal(self, reply: Reply) -> Output:
-        """The reply that mentions these tensors, ready to be sent."""
-        return Output(reply, self._frames, tuple(self._segments), self._item)
+        """The reply that mentions these tensors, ready to be sent; they are its own now."""
+        segments, self._segments = tuple(self._segments), []
+        return Output(reply, self._frames, segments, self._item)
 
     def __enter__(self) -> Parcel:
         return self
 
-    def __exit__(self, error_type: object, *_: object) -> None:
-        if error_type is not None:
-            for segment in self._segments:
-                self._held.delete(segment)
+    def __exit__(self, *_: object) -> None:
+        for segment in self._segments:
+            self._held.delete(segment)
