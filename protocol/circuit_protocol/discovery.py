@@ -39,6 +39,8 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def is_alive(self) -> bool:
         """Whether the process that wrote this still runs, as this user's."""
+        if self.pid <= 0:  # kill() would take it for a group of processes
+            return False
         try:
             os.kill(self.pid, 0)
         except (ProcessLookupError, PermissionError, OverflowError):

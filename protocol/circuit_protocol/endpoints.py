@@ -131,7 +131,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _TCP: Final = re.compile(
-    r"^(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>\w+|\*)$"
+    r"^(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>\w+|\*)\Z"
 )
 
 

@@ -26,7 +26,7 @@ from circuit_protocol.endpoints import config_dir, ensure_private_dir
 from circuit_protocol.errors import Conflict, Forbidden, InvalidRequest, NotFound
 
 KEY_NBYTES: Final = 32
-_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
 class KeyPair(msgspec.Struct, frozen=True):
@@ -144,7 +144,7 @@ def allowed_clients(directory: Path | None = None) -> dict[str, str]:
 
 
 def _path(directory: Path, name: str, suffix: str) -> Path:
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise InvalidRequest(
             "this is no name for a key",
             asked=name,

@@ -4,6 +4,8 @@
 page is written by hand. `python -m circuit_protocol.reference [--check]`.
 """
 
+import ast
+import functools
 import inspect
 import re
 import sys
@@ -122,11 +124,23 @@ def _default_text(field: shapes.Field) -> str:
     return f"`{msgspec.json.encode(default).decode()}`"
 
 
+@functools.cache
+def _class_sources(module: str) -> dict[str, list[str]]:
+    """The lines of each class of a module. (`inspect.getsource` parses the module for each class.)"""
+    source = inspect.getsource(sys.modules[module])
+    lines = source.splitlines()
+    return {
+        node.name: lines[node.lineno - 1 : node.end_lineno]
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
 def _comments(struct: type[msgspec.Struct]) -> dict[str, str]:
     """What `#:` comments above the fields in a struct's source say."""
     found: dict[str, str] = {}
     pending: list[str] = []
-    for line in inspect.getsource(struct).splitlines():
+    for line in _class_sources(struct.__module__)[struct.__name__]:
         text = line.strip()
         if text.startswith("#:"):
             pending.append(text[2:].strip())
