@@ -126,7 +126,7 @@ def _default_text(field: shapes.Field) -> str:
 
 @functools.cache
 def _class_sources(module: str) -> dict[str, list[str]]:
-    """The lines of each class of a module. (`inspect.getsource` parses the module for each class.)"""
+    """The lines of each class of a module, which `inspect.getsource` would parse for each class."""
     source = inspect.getsource(sys.modules[module])
     lines = source.splitlines()
     return {
