@@ -37,7 +37,7 @@ _INTERVENTION = re.compile(
     (?:\{{(?:heads?\s+)?(?P<heads>{_NUMBERS})\}})?
     (?:@(?P<positions>{_NUMBERS}))?
     (?:\#(?P<rows>{_NUMBERS}))?
-    (?P<operand>[*=+~][^*=+~]+)?""",
+    (?P<operand>[*=+~](?:[^*=+~]|(?<=[eE])\+)+)?""",
     re.VERBOSE,
 )
 _PLAIN = {"zero": iv.Zero, "mean": iv.Mean, "freeze": iv.Freeze}
