@@ -2,7 +2,8 @@
 
 Site names are shorter than 30 characters, so a backtracking matcher is quick unless repetition
 nests or alternates inside a repetition (exponential) or many repetitions follow each other
-(polynomial of high degree). Those are refused; the slowest of what is left took 0.3 ms over 168 names.
+(polynomial of high degree). Those are refused; of what is left, three long
+repetitions in a row took 0.3 ms over 168 names.
 """
 
 from __future__ import annotations

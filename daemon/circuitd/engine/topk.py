@@ -5,7 +5,7 @@ other rows of a batch.
 
 Cost. The k-th largest magnitude is a *selection*; no indices are needed, only the threshold. On the
 CPU, magnitudes are non-negative floats, whose bit patterns order like integers: numpy's partition
-of the int32 (int16) view is SIMD there. Measured, one core, 64 rows, k = width/4, CPU ns per element:
+of the int32 (int16) view is SIMD there. Measured, one core, 64 rows, k = width/4, ns per element:
 
     width 256    this 2.2    torch.topk + scatter 3.2    torch.kthvalue 4.0
     width 1024   this 4.7    torch.topk + scatter 10     torch.kthvalue 15
