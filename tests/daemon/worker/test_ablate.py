@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from circuit_protocol import interventions as iv
 from circuit_protocol.errors import BadIntervention, BadShape, InvalidRequest, NotFound
@@ -28,11 +30,13 @@ from circuit_protocol.requests import (
     PromptInput,
     TaskInput,
 )
-from circuit_protocol.tensors import Tensor
+from circuit_protocol.tensors import Frame, Tensor, pack, unpack
 from circuitd.circuits.nodes import node_space
 from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
 from circuitd.engine.plan import Plan
+from circuitd.worker.context import Context
+from circuitd.worker.handlers import ablate
 from circuitd.worker.masks import read_masks
 
 ANSWERS = np.array([[3, 9], [100, 7], [2000, 12]])
@@ -55,6 +59,11 @@ def ask(desk, given, **asked) -> tuple[AblateResult, np.ndarray]:
     return reply, desk.array(reply.losses, answered)
 
 
+def context_of(desk, request: Ablate, checkpoint_dir: Path | None = None) -> Context:
+    item = replace(desk.item(request), checkpoint_dir=checkpoint_dir and str(checkpoint_dir))
+    return Context(desk.host, item, request)
+
+
 def plain_loss(desk, tokens, *interventions: engine.Intervention) -> float:
     """Two-token loss by a plain forward: the independent computation."""
     run = gpt.forward(
@@ -69,8 +78,6 @@ def plain_loss(desk, tokens, *interventions: engine.Intervention) -> float:
 
 @pytest.fixture
 def tokens(prompts) -> tuple[np.ndarray, tuple[int, ...]]:
-    from circuit_protocol.tensors import unpack
-
     return unpack(prompts.tokens, ()).astype(np.int64), prompts.lengths
 
 
@@ -112,7 +119,7 @@ def test_nodes_sites_heads_and_layers_equal_plain_interventions(desk, given, tok
 def test_a_circuit_to_keep_is_what_every_mask_starts_from(desk, given, tokens):
     keep = (
         iv.SiteChannels(site="*.attn.*"),
-        iv.SiteChannels(site="*.mlp.*", channels=tuple(range(0, 20))),
+        iv.SiteChannels(site="*.mlp.*", channels=tuple(range(20))),
         iv.SiteChannels(site="final_resid"),
     )
     reply, losses = ask(desk, given, keep=keep, every=Every(of="site"))
@@ -160,9 +167,7 @@ def test_packed_masks_name_the_nodes_that_stay(desk, given, packed, tokens):
     space = node_space(desk.model.config)
     kept = np.ones((2, space.n_nodes), dtype=bool)
     kept[1, space.nodes("1.attn.v", [4])] = False
-    frames: list = []
-    from circuit_protocol.tensors import pack
-
+    frames: list[Frame] = []
     tensor = pack(kept, frames)
     request = Ablate(id="1", model="tiny", input=given, packed=tensor, kind="zero")
     answered = desk.ask(request, frames)
@@ -197,21 +202,17 @@ def test_parts_hold_the_losses_of_the_result_in_order(desk, given):
 
 
 def test_a_job_goes_on_from_its_checkpoint_to_the_same_bits(desk, given, tmp_path, monkeypatch):
-    from circuitd.worker.handlers import ablate
-
     monkeypatch.setattr(ablate, "_CHECKPOINT_INTERVAL_S", 0.0)
     request = Ablate(id="1", model="tiny", input=given, every=Every(of="node"))
     _, whole = ask(desk, given, every=Every(of="node"))
-    context = desk.context(request, checkpoint_dir=tmp_path)
+    context = context_of(desk, request, checkpoint_dir=tmp_path)
     steps = ablate.run(request, context)
     while not (tmp_path / "ablate.safetensors").exists():
         next(steps)
     steps.close()  # as if the worker had been killed
-    resumed = desk.context(request, checkpoint_dir=tmp_path)
+    resumed = context_of(desk, request, checkpoint_dir=tmp_path)
     outputs = [output for output in ablate.run(request, resumed) if output is not None]
     last = outputs[-1]
-    from circuit_protocol.tensors import unpack
-
     np.testing.assert_array_equal(unpack(result(last.reply).losses, last.frames), whole)
 
 
@@ -282,8 +283,8 @@ def test_an_unknown_task_fails_before_any_work(desk):
 
 def test_a_mask_plan_knows_which_kinds_it_uses(desk, given):
     request = Ablate(id="1", model="tiny", input=given, masks=((AblateSites(site="0.attn.v"),),))
-    plan = read_masks(desk.context(request), request)
+    plan = read_masks(context_of(desk, request), request)
     assert plan.uses("mean")
     assert not plan.uses("zero")
-    request = msgspec.structs.replace(request, kind="zero")
-    assert not read_masks(desk.context(request), request).uses("mean")
+    request = replace(request, kind="zero")
+    assert not read_masks(context_of(desk, request), request).uses("mean")
