@@ -4,12 +4,15 @@
 
 time (UTC), level, component (the module under circuitd), the request it is about ("-" for none),
 message. A traceback follows indented, so that a line that starts with a digit starts an event.
+Workers log the same lines to their standard error, which the front takes into its own
+log (`relay`).
 Messages name models, sizes and ids, never key material or the text of prompts.
 """
 
 import logging
 import logging.handlers
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,8 +22,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
+#: How a line begins that `LineFormatter` made.
+_STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 _request: ContextVar[str] = ContextVar("request", default="-")
-_LEVELS: Final = {
+LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
@@ -51,6 +56,8 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See the module."""
+        if getattr(record, "is_whole_line", False):
+            return record.getMessage()
         record.component = record.name.removeprefix("circuitd.")
         record.request = getattr(record, "request", None) or _request.get()
         first, *rest = super().format(record).splitlines() or [""]
@@ -68,10 +75,24 @@ def log_to_stderr(level: str) -> None:
     _add(logging.StreamHandler(sys.stderr), level)
 
 
+def relay(line: str, source: str) -> None:
+    """Take a line of another process of this daemon into the log of this one.
+
+    What that process logged stands as it is; what it only printed (a crash of the interpreter, a
+    library's complaint) becomes a warning of `source`.
+    """
+    logged = line.startswith("    ") or _STAMP.match(line) is not None
+    level = logging.INFO if logged else logging.WARNING
+    record = logging.LogRecord(source, level, "", 0, "%s", (line,), None)
+    record.is_whole_line = logged
+    # Past the level of the logger: the other process has applied it already.
+    logging.getLogger().handle(record)
+
+
 def _add(handler: logging.Handler, level: str) -> None:
     handler.setFormatter(LineFormatter())
     root = logging.getLogger()
-    root.setLevel(_LEVELS[level])
+    root.setLevel(LEVELS[level])
     root.addHandler(handler)
     logging.captureWarnings(True)
 

@@ -32,17 +32,17 @@ def ask(daemon: Discovery, request: Request, wanted: type[R], *, timeout_s: floa
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
     configure_client(socket)
+    # With IMMEDIATE a reply that is followed by the end of the line is lost unless it was read in
+    # between; the reply to shutdown is such a one.
+    socket.setsockopt(zmq.IMMEDIATE, 0)
     try:
         socket.connect(daemon.endpoint)
 
-        def wait_until(event: int) -> bool:
-            return bool(socket.poll(max(0, round(1000 * (deadline_s - time.monotonic()))), event))
-
         def exchange(message: Request) -> AnyReply:
-            if wait_until(zmq.POLLOUT):  # else: no line, which the wait for a reply will tell
-                socket.send(encode(message))
+            socket.send(encode(message))
             while True:
-                if not wait_until(zmq.POLLIN):
+                left_ms = max(0, round(1000 * (deadline_s - time.monotonic())))
+                if not socket.poll(left_ms):
                     raise ConnectError(
                         "the daemon does not answer",
                         asked=f"{daemon.endpoint} (process {daemon.pid})",

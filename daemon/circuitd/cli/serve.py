@@ -88,6 +88,8 @@ def serve(print_config: bool, quiet: bool, **options: Any) -> None:
             if not isinstance(error, KeyboardInterrupt | SystemExit):
                 log.exception("circuitd ends by an error")
             raise
+        finally:
+            remove_leftovers(runtime_dir)  # ZeroMQ leaves the sockets' names
         log.info("circuitd has ended")
 
 

@@ -47,6 +47,8 @@ def plain(value: Any) -> Any:
     """Structs as dicts with every field, also those the wire leaves out."""
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value

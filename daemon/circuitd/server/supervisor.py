@@ -19,6 +19,7 @@ import msgspec
 import zmq
 
 from circuit_protocol.tensors import Frame
+from circuitd.logs import relay
 from circuitd.server.router_port import Message, RouterPort
 from circuitd.work import Exit, FromWorker, Heartbeat, Ready, ToWorker
 
@@ -288,15 +289,20 @@ async def launch_process(launch: Launch) -> WorkerProcess:
         launch.log_level,
         *(text for path in launch.task_directories for text in ("--tasks", str(path))),
         stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,  # its log, which becomes part of ours
         # A Ctrl-C in the terminal is for the front, which then ends its workers in order.
         start_new_session=True,
     )
-    return _Subprocess(process)
+    return _Subprocess(process, f"worker-{launch.worker}")
 
 
 class _Subprocess:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, source: str) -> None:
         self._process = process
+        assert process.stderr is not None  # asked for as a pipe
+        self._relaying = asyncio.create_task(
+            _relay(process.stderr, source), name=f"log of {source}"
+        )
 
     @property
     def pid(self) -> int:
@@ -309,4 +315,18 @@ class _Subprocess:
             return
 
     async def wait(self) -> int:
-        return await self._process.wait()
+        code = await self._process.wait()
+        # Its last words count most. A process it left behind may hold the pipe: not for long.
+        await asyncio.wait([self._relaying], timeout=1.0)
+        self._relaying.cancel()
+        return code
+
+
+async def _relay(stream: asyncio.StreamReader, source: str) -> None:
+    begun = b""  # a line whose end has not come yet
+    while data := await stream.read(1 << 16):
+        *lines, begun = (begun + data).split(b"\n")
+        for line in lines:
+            relay(line.decode("utf-8", "backslashreplace"), source)
+    if begun:
+        relay(begun.decode("utf-8", "backslashreplace"), source)

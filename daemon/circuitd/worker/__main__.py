@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from circuitd.logs import LEVELS, log_to_stderr
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -21,17 +22,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--tasks", type=Path, action="append", default=[], metavar="DIR", help="task files"
     )
     parser.add_argument("--front-pid", type=int, default=None, metavar="PID")
-    parser.add_argument("--log-level", default="INFO")
+    parser.add_argument("--log-level", default="info", choices=LEVELS)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; the exit status."""
     given = parse(arguments)
-    logging.basicConfig(
-        level=given.log_level.upper(),
-        format=f"%(asctime)s worker-{given.worker_id} %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(given.log_level)
     # torch takes a second to import: `--help` and a wrong argument need not wait for it.
     from circuitd.worker.process import WorkerSettings, run
 
