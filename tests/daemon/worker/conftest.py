@@ -17,6 +17,7 @@ from circuitd.tasks.registry import TaskRegistry
 from circuitd.worker.handlers import all_handlers
 from circuitd.worker.host import Host
 from circuitd.worker.models import Models
+from circuitd.worker.tokenizers import Tokenizers
 from worker_desk import DATA, Desk, make_desk, write_model
 
 
@@ -27,12 +28,18 @@ def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tree / "models" / "tiny")
 
 
+@pytest.fixture(scope="session")
+def tokenizers() -> Tokenizers:
+    """Loaded once for all tests: building one takes longer than most of them."""
+    return Tokenizers()
+
+
 @pytest.fixture
-def desk(model_directory: Path, tmp_path: Path) -> Desk:
+def desk(model_directory: Path, tokenizers: Tokenizers, tmp_path: Path) -> Desk:
     """A worker's loop with the tiny model resident and all handlers."""
     held = tmp_path / "segments"
     held.mkdir(mode=0o700)
-    host = Host(Models(torch.device("cpu")), SegmentDir(held), TaskRegistry())
+    host = Host(Models(torch.device("cpu"), tokenizers), SegmentDir(held), TaskRegistry())
     key = work.ModelKey(path=str(model_directory), signature="1")
     host.models.load(key)
     return make_desk(host, key, all_handlers())
