@@ -17,7 +17,7 @@ from circuit_client.cli.arguments import (
 )
 from circuit_client.cli.command import command
 from circuit_client.cli.forward import origin
-from circuit_client.cli.hook import _one_token
+from circuit_client.cli.hook import one_token
 from circuit_client.cli.output import Output, sentence
 from circuit_client.render.style import Line, Span
 from circuit_client.render.table import Column, bar, table, two_sided_bar
@@ -98,7 +98,7 @@ def ablate(
     if task is None:
         if right is None or wrong is None:
             raise click.UsageError("A text needs --right and --wrong next tokens.")
-        pair = [_one_token(c, model, t) for t in (right, wrong)]
+        pair = [one_token(c, model, t) for t in (right, wrong)]
         prompts["answers"] = [pair] * len(next(iter(prompts.values())))
     arguments: dict[str, Any] = {
         **prompts,

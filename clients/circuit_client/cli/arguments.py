@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from circuit_client.cli.command import Settings
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -27,9 +29,9 @@ class _Asked(click.ParamType):
         from circuit_client.connecting import connect
         from circuit_protocol.errors import CircuitError
 
-        endpoint = (ctx.find_root().params or {}).get("endpoint")
+        settings = ctx.find_object(Settings) or Settings()
         try:
-            with connect(endpoint, start=False, timeout_s=1.0, client="completion") as c:
+            with connect(settings.endpoint, start=False, timeout_s=1.0, client="completion") as c:
                 return [CompletionItem(n) for n in self.names(c) if n.startswith(incomplete)]
         except (CircuitError, OSError):
             return []

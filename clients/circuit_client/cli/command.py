@@ -53,19 +53,25 @@ class Settings:
         )
 
 
+#: Of the common options' names inside click, so that a command's own argument may be called "key".
+_PREFIX = "common_"
+
+
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Keep an option for the whole command line; the one nearest to the command wins."""
     settings = ctx.ensure_object(Settings)
-    given = ctx.get_parameter_source(param.name or "")
+    name = param.name or ""
+    given = ctx.get_parameter_source(name)
     if given is not None and given.name == "COMMANDLINE":
-        setattr(settings, param.name or "", value)
+        setattr(settings, name.removeprefix(_PREFIX), value)
 
 
 def common_options() -> list[click.Parameter]:
     """Fresh copies of the options every command takes."""
 
-    def option(*names: str, **attributes: Any) -> click.Option:
-        return click.Option(names, expose_value=False, callback=_store, **attributes)
+    def option(flag: str, **attributes: Any) -> click.Option:
+        name = _PREFIX + flag.partition("/")[0].removeprefix("--").replace("-", "_")
+        return click.Option([flag, name], expose_value=False, callback=_store, **attributes)
 
     return [
         option(

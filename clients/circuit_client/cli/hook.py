@@ -157,7 +157,7 @@ def _scored(
         raise click.UsageError("Give both --right and --wrong.")
     n_rows = len(next(iter(prompts.values())))
     if right is not None and wrong is not None:
-        pair = [_one_token(c, model, text) for text in (right, wrong)]
+        pair = [one_token(c, model, text) for text in (right, wrong)]
         return {"answers": [pair] * n_rows}
     if gradient == "loss":
         rows = prompts.get("tokens")
@@ -169,7 +169,8 @@ def _scored(
     return {}
 
 
-def _one_token(c: Connection, model: str | None, text: str) -> int:
+def one_token(c: Connection, model: str | None, text: str) -> int:
+    """The token that `text` is; InvalidRequest if it is more than one."""
     (row,) = c.tokenize(text, model)
     if len(row) != 1:
         raise InvalidRequest(
@@ -263,7 +264,8 @@ def _lines(
     if answer.loss is not None:
         second = "" if answer.against_loss is None else f", against {answer.against_loss:.4f}"
         lines.append((Span(f"loss {answer.loss:.4f}{second}", bold=True),))
-    lines.append((Span(f"{len(rows)} prompts{origin(answer.raw)}", color="dim"),))
+    prompts = "1 prompt" if len(rows) == 1 else f"{len(rows)} prompts"
+    lines.append((Span(f"{prompts}{origin(answer.raw)}", color="dim"),))
     return lines
 
 

@@ -1,5 +1,8 @@
 """`circuit models`."""
 
+import json
+import textwrap
+
 import click
 
 from circuit_client.cli.arguments import ModelName
@@ -90,10 +93,10 @@ def _describe_lines(
             ),
             ("nodes", f"{d.n_nodes:,}"),
             ("on disk", nbytes(d.nbytes_on_disk)),
-            ("config", d.config_json),
             *(("note", note) for note in d.notes),
         ]
     )
+    lines += _config_lines(d.config_json, out)
     if with_sites:
         rows = [
             (s.site, str(s.width), str(s.n_heads or ""), "node site" if s.is_node_site else "")
@@ -119,6 +122,24 @@ def _describe_lines(
     if with_card:
         lines += [(), *((Span(line),) for line in (d.card or "no model card").splitlines())]
     return lines
+
+
+def _config_lines(config_json: str, out: Output) -> list[Line]:
+    """The configuration as `name value` in running text, as wide as the terminal."""
+    fields = [f"{name} {json.dumps(value)}" for name, value in json.loads(config_json).items()]
+    indent = " " * len("weights  ")
+    text = textwrap.fill(
+        ", ".join(fields),
+        width=max(40, out.columns),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+    )
+    first, *rest = text.splitlines() or [indent]
+    return [
+        (Span("config   ", color="dim"), Span(first.removeprefix(indent))),
+        *((Span(line),) for line in rest),
+    ]
 
 
 @command(
