@@ -4,8 +4,7 @@
 
 time (UTC), level, component (the module under circuitd), the request it is about ("-" for none),
 message. A traceback follows indented, so that a line that starts with a digit starts an event.
-Workers log the same lines to their standard error, which the front takes into its own
-log (`relay`).
+Workers log the same lines to their standard error, and the front takes them over (`relay`).
 Messages name models, sizes and ids, never key material or the text of prompts.
 """
 

@@ -125,7 +125,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """These settings as a configuration file; what is undecided is a comment."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         limits: dict[str, Any] = msgspec.to_builtins(self.limits)
-        lines = [_toml_line(key, value) for key, value in plain.items() if key != "limits"]
+        lines = [
+            f"# {key} is {plain[key]}: set CIRCUITD_{key.upper()}"
+            for key in sorted(_ENVIRONMENT_ONLY)
+        ]
+        lines += [
+            _toml_line(key, value)
+            for key, value in plain.items()
+            if key != "limits" and key not in _ENVIRONMENT_ONLY
+        ]
         return "\n".join([*lines, "", "[limits]", *(_toml_line(k, v) for k, v in limits.items())])
 
 

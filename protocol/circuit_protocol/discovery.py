@@ -52,13 +52,16 @@ _decoder = msgspec.json.Decoder(Discovery)
 
 
 def process_start_ticks(pid: int) -> int | None:
-    """When process `pid` started, in clock ticks since boot; None where /proc does not say."""
+    """When process `pid` started, in clock ticks since boot; None where /proc does not say, and
+    for a process that has ended but that its parent has not waited for yet.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # Field 22; the name in field 2 stands in parentheses and may hold anything, also ")".
-    return int(text.rpartition(")")[2].split()[19])
+    # Fields from 3 on; the name in field 2 stands in parentheses and may hold anything, also ")".
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def write_discovery(discovery: Discovery, directory: Path | None = None) -> Path:

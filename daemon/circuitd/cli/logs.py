@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -70,7 +70,7 @@ def _tail(stream: BinaryIO, n: int) -> list[bytes]:
     return data.splitlines(keepends=True)[-n:] if n else []
 
 
-def new_bytes(path: Path) -> Iterator[bytes]:
+def new_bytes(path: Path) -> Generator[bytes, None, None]:
     """What is appended to a file from now on, through its rotations. Never ends."""
     stream: BinaryIO | None = None
     try:

@@ -260,12 +260,10 @@ async def test_the_awaitable_records_do_the_same(tmp_path: Path):
     with pytest.raises(NotFound):
         await thread.get(info.job)
     await thread.close()
+    first = JobStore(tmp_path)
     with pytest.raises(Conflict):  # an error of opening arrives, too, and ends its thread
-        first = JobStore(tmp_path)
-        try:
-            await JobThread.open(tmp_path)
-        finally:
-            first.close()
+        await JobThread.open(tmp_path)
+    first.close()
 
 
 class JobMachine(RuleBasedStateMachine):
