@@ -6,7 +6,8 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from training import batches, corpus, tokenizer
+from circuitd.store.tokenizer import Tokenizer
+from training import corpus, prepare, tokenizer
 
 SAMPLE_CHARS = 40_000_000
 
@@ -17,6 +18,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="scratch folder, about 1 GB")
     parser.add_argument("--data", type=Path, default=Path("data"), help="artefact root")
     parser.add_argument("--snippet-tokens", type=int, default=12_000_000)
+    parser.add_argument("--drill-share", type=float, default=0.67, help="of the snippets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--new-tokenizer", action="store_true", help="learn the merges again")
     options = parser.parse_args()
@@ -24,7 +26,13 @@ def main() -> None:
     folder = options.data / "tinypython"
     if options.new_tokenizer or not (folder / "vocab.bpe").exists():
         tokenizer.write(folder, tokenizer.learn_merges(_sample(options.work / "wheels")))
-    batches.prepare(options.work, folder, options.snippet_tokens, options.seed)
+    prepare.write_streams(
+        options.work,
+        Tokenizer.load(folder),
+        n_snippet_tokens=options.snippet_tokens,
+        drill_share=options.drill_share,
+        seed=options.seed,
+    )
 
 
 def _sample(wheels: Path) -> list[str]:

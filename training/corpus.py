@@ -129,6 +129,14 @@ def looks_like_code(text: str) -> bool:
     )
 
 
+def wheel_of(package: Package, wheels: Path) -> Path:
+    """The package's wheel in `wheels`. Raises `FileNotFoundError` where there is none."""
+    found = _wheels_of(package, wheels)
+    if not found:
+        raise FileNotFoundError(f"no wheel of {package.name} {package.version} in {wheels}")
+    return found[0]
+
+
 def _files(wheels: Path) -> Iterator[tuple[str, str, bytes]]:
     stdlib = Path(sysconfig.get_path("stdlib"))
     for file in sorted(stdlib.rglob("*.py")):
@@ -138,10 +146,7 @@ def _files(wheels: Path) -> Iterator[tuple[str, str, bytes]]:
         if MIN_FILE_NBYTES <= file.stat().st_size <= MAX_FILE_NBYTES:
             yield "python", f"python/{relative.as_posix()}", file.read_bytes()
     for package in PACKAGES:
-        found = _wheels_of(package, wheels)
-        if not found:
-            raise FileNotFoundError(f"no wheel of {package.name} {package.version} in {wheels}")
-        with zipfile.ZipFile(found[0]) as wheel:
+        with zipfile.ZipFile(wheel_of(package, wheels)) as wheel:
             for entry in sorted(wheel.infolist(), key=lambda entry: entry.filename):
                 # Vendored copies carry licences of their own.
                 if "_vendor" in entry.filename or "/extern/" in entry.filename:

@@ -11,14 +11,19 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from circuitd.engine.config import GPTConfig
+from circuitd.engine.config import GPTConfig, parse_config
+from circuitd.store.model_files import CONFIG_FILE, WEIGHT_FILES
 from circuitd.store.packed import pack
 from training import checkpoint, optimise
 from training.model import Network
+
+RUN_FILE = "run.json"
+WEIGHTS_FILE = WEIGHT_FILES[0]
 
 
 def published(config: GPTConfig) -> dict[str, object]:
@@ -29,27 +34,27 @@ def published(config: GPTConfig) -> dict[str, object]:
 
 def load_run(run: Path) -> Network:
     """The network of a run folder, with the weights of its last checkpoint."""
-    fields = json.loads((run / "run.json").read_text())["config"]
-    known = {field.name for field in dataclasses.fields(GPTConfig)}
-    if isinstance(loctypes := fields["afrac_loctypes"], str):
-        fields["afrac_loctypes"] = loctypes.split(",")
-    fields["afrac_loctypes"] = tuple(fields["afrac_loctypes"])
-    network = Network(GPTConfig(**{k: v for k, v in fields.items() if k in known}))
+    config, _ = parse_config(json.loads((run / RUN_FILE).read_text())["config"])
+    network = Network(config)
     checkpoint.load_weights(run / "checkpoint.safetensors", network)
     return network.eval()
+
+
+def last_options(run: Path) -> dict[str, Any]:
+    """The options of a run's last sitting."""
+    return json.loads((run / RUN_FILE).read_text())["sittings"][-1]["options"]
 
 
 def write(network: Network, folder: Path) -> None:
     """Write the model directory `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(published(network.config), indent=1)
-    (folder / "beeg_config.json").write_text(config + "\n")
+    (folder / CONFIG_FILE).write_text(config + "\n")
     # Masking a negative weight leaves -0.0, which packing would have to keep; adding 0.0 ends it.
     tensors = {k: v.detach().numpy() + np.float32(0) for k, v in network.named_parameters()}
     stored, metadata = pack(tensors)
-    weights = folder / "final_model.safetensors"
-    save_file(stored, weights, metadata=metadata)
-    weights.chmod(0o644)
+    save_file(stored, folder / WEIGHTS_FILE, metadata=metadata)
+    (folder / WEIGHTS_FILE).chmod(0o644)
 
 
 def main() -> None:
@@ -63,7 +68,7 @@ def main() -> None:
     run: Path = options.work / "runs" / options.name
     network = load_run(run)
     if options.interim:
-        wanted = json.loads((run / "run.json").read_text())["options"]
+        wanted = last_options(run)
         optimise.project(network, wanted["block_fraction"], wanted["embed_fraction"])
     write(network, options.data / "models" / options.name)
     curves = options.data / "train_curves" / options.name

@@ -15,13 +15,16 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
 from training import batches, checkpoint, optimise
+from training.export import RUN_FILE, published
 from training.model import Network
+from training.prepare import COUNTS_FILE
 
 COMMON = GPTConfig(
     block_size=256,
@@ -138,6 +141,19 @@ class Run:
             "smoothed_held_out": self.smoothed_held_out,
         }
         checkpoint.save(self.checkpoint, self.network, self.optimiser, clock)
+
+    def describe(self) -> None:
+        """Add this sitting to `run.json`: first step, options, and what the snippets were."""
+        path = self.folder / RUN_FILE
+        record: dict[str, Any] = {"sittings": []}
+        if path.exists():
+            record = json.loads(path.read_text())
+        options = {k: v for k, v in vars(self.options).items() if k != "work"}
+        record["config"] = published(self.network.config)
+        snippets = json.loads((self.options.work / COUNTS_FILE).read_text())["snippets"]
+        sitting = {"from_step": self.step, "options": options, "snippets": snippets}
+        record["sittings"].append(sitting)
+        path.write_text(json.dumps(record, indent=1))
 
     def _train_step(self) -> float:
         options, length = self.options, self.network.config.block_size
@@ -256,9 +272,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     run = Run(options)
-    described = {k: v for k, v in vars(options).items() if k != "work"}
-    config = dataclasses.asdict(run.network.config)
-    (run.folder / "run.json").write_text(json.dumps({"options": described, "config": config}))
+    run.describe()
 
     def ask_to_stop(*_: object) -> None:
         run.stop_asked = True

@@ -1,0 +1,79 @@
+"""Snippets that repeat the tasks' training templates, with names taken from natural code.
+
+`circuitd.tasks.snippets` teaches the tasks' syntax among much else. A small model sees too little of
+the harder tasks that way; these documents hold nothing but training templates, the harder ones more
+often, filled with many more names than the tasks' own word lists. No held-out template and no
+held-out word is used.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from circuitd.tasks.catalog import BUILT_IN
+from circuitd.tasks.catalog.preambles import PREAMBLES
+from circuitd.tasks.template import draw_words
+from circuitd.tasks.words import POOLS
+
+#: How often a task is drilled; a task that is not named here counts 1.
+WEIGHTS = {
+    "bracket_counting": 6.0,
+    "set_or_string_fixedvarname": 4.0,
+    "set_or_string": 2.0,
+    "var_if": 2.0,
+    "for_while": 2.0,
+    "if_equals": 2.0,
+    "if_ternary": 2.0,
+    "enumerate_range": 2.0,
+    "with_as": 2.0,
+    "lambda_func": 1.5,
+    "bracket_brace": 1.5,
+    "final_kwarg": 1.5,
+    "with_open": 1.5,
+    "single_double_quote": 0.75,
+    "fstring_brace": 0.5,
+    "while_return_true": 0.5,
+    "class_init": 0.5,
+    "var_swap": 0.5,
+    "indent_for": 0.25,
+}
+N_NAMES = 3000
+PREAMBLE_SHARE = 0.3
+_NAME = re.compile(r"\b[a-z][a-z_]{2,11}\b")
+
+
+def names_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """The `N_NAMES` most frequent lower-case names of `texts`, without the tasks' held-out words."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(_NAME.findall(text))
+    held_out = {word for pool in POOLS["held_out"].values() for word in pool}
+    keywords = {"and", "assert", "async", "await", "class", "def", "del", "elif", "else", "except"}
+    keywords |= {"finally", "for", "from", "global", "import", "lambda", "nonlocal", "not"}
+    keywords |= {"pass", "raise", "return", "try", "while", "with", "yield", "break", "continue"}
+    ranked = (name for name, _ in counts.most_common() if name not in held_out | keywords)
+    return tuple(name for name, _ in zip(ranked, range(N_NAMES), strict=False))
+
+
+def drill_stream(seed: int, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield documents of four to ten filled templates, forever; equal arguments, equal streams."""
+    rng = random.Random(f"drills:{seed}")
+    own = POOLS["train"]
+    pools: Mapping[str, tuple[str, ...]] = {**own, "v": tuple(dict.fromkeys(own["v"] + names))}
+    specs = list(BUILT_IN.values())
+    weights = [WEIGHTS.get(spec.name, 1.0) for spec in specs]
+    while True:
+        pieces: list[str] = []
+        for spec in rng.choices(specs, weights, k=rng.randint(4, 10)):
+            chosen = rng.choice(spec.train)
+            side = rng.randrange(2)
+            words = draw_words(chosen.slots, pools, rng)
+            code = chosen.prompt.render(side, words) + chosen.completion.render(side, words)
+            if code[0] != " " and rng.random() < PREAMBLE_SHARE:
+                opening = rng.choice(PREAMBLES["train"])
+                code = opening.render(0, draw_words(opening.slots, pools, rng)) + code
+            pieces.append(code)
+        yield "\n".join(pieces)
