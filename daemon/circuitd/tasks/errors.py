@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class TaskError(ValueError):
     """A task that is unknown, malformed or impossible for the given tokenizer.
@@ -9,6 +11,7 @@ class TaskError(ValueError):
     `problem` says what is wrong, `advice` what to do about it. The other fields place the fault and
     are None where they do not apply: `task` (its name), `path` (the file it came from), `pair`
     (index in that file, from 0), `field` (inside the pair or file), `found` (the value, short).
+    `nearest` are names that exist.
     """
 
     def __init__(
@@ -21,6 +24,7 @@ class TaskError(ValueError):
         pair: int | None = None,
         field: str | None = None,
         found: str | None = None,
+        nearest: Iterable[str] = (),
     ) -> None:
         self.problem = problem
         self.advice = advice
@@ -29,6 +33,7 @@ class TaskError(ValueError):
         self.pair = pair
         self.field = field
         self.found = found
+        self.nearest = tuple(nearest)
         place = [
             f"{label} {value}"
             for label, value in (

@@ -53,6 +53,7 @@ class TaskRegistry:
             field="name",
             found=repr(name[:80]),
             advice=f"did you mean {', '.join(near)}?" if near else "list the tasks for their names",
+            nearest=near,
         )
 
     def _files(self) -> tuple[dict[str, Path], list[TaskError]]:

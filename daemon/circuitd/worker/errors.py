@@ -126,7 +126,8 @@ def _from_task(error: TaskError) -> CircuitError:
         error.problem if error.path is None else f"{error.path}: {error.problem}",
         asked=error.task,
         found=error.found,
-        hint=error.advice or None,
+        hint=error.advice if error.advice and not error.nearest else None,
+        nearest=error.nearest,
     )
 
 
