@@ -27,13 +27,12 @@ import msgspec
 from circuit_protocol.errors import (
     Conflict,
     ErrorInfo,
-    InternalError,
     NotFound,
     StorageFull,
     TooLarge,
-    Unavailable,
 )
 from circuit_protocol.replies import JobInfo
+from circuitd.store.job_database import open_database, translated
 from circuitd.store.locks import LockHeld, OwnerLock
 
 log = logging.getLogger(__name__)
@@ -41,31 +40,6 @@ log = logging.getLogger(__name__)
 FinalState = Literal["done", "failed", "cancelled"]
 Buffer = bytes | bytearray | memoryview
 
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    job TEXT NOT NULL UNIQUE,
-    request_type TEXT NOT NULL,
-    description TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
-    created_at_s REAL NOT NULL,
-    finished_at_s REAL,
-    done REAL NOT NULL DEFAULT 0,
-    total REAL,
-    error BLOB,
-    resumes INTEGER NOT NULL DEFAULT 0,
-    nbytes INTEGER NOT NULL
-) STRICT;
-CREATE INDEX jobs_by_state ON jobs (state);
-CREATE TABLE parts (
-    number INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
-    side TEXT NOT NULL CHECK (side IN ('request', 'reply')),
-    position INTEGER NOT NULL,
-    data BLOB NOT NULL,
-    PRIMARY KEY (number, side, position)
-) STRICT;
-"""
 _COLUMNS: Final = (
     "job, request_type, description, state, created_at_s, finished_at_s, done, total, error,"
     " resumes"
@@ -74,7 +48,6 @@ _COLUMNS: Final = (
 _MAX_PART_NBYTES: Final = 1_000_000_000
 #: Progress nobody would miss after a crash is not written more often than this.
 _PROGRESS_INTERVAL_S: Final = 2.0
-_FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC"})
 
 
 class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +93,7 @@ class JobStore:
         self._path = state_dir / "jobs.sqlite"
         self._progress_written_at_s: dict[str, float] = {}
         try:
-            self._db = self._open()
+            self._db = open_database(self._path)
         except BaseException:
             self._lock.release()
             raise
@@ -294,50 +267,6 @@ class JobStore:
 
     # ------------------------------------------------------------------------------- SQLite
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and _code(error) != "SQLITE_CORRUPT":
-                raise self._translated(error) from error
-            aside = self._path.with_name(f"jobs.damaged-{int(time.time())}.sqlite")
-            log.error("%s is damaged (%s): kept as %s", self._path, error, aside.name)
-            for suffix in ("", "-wal", "-shm"):
-                part = self._path.with_name(self._path.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        # The thread that opens may not be the one that works: job_thread makes sure it is one.
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        try:
-            self._path.chmod(0o600)
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > _SCHEMA_VERSION:
-                raise Unavailable(
-                    "a newer circuitd wrote the job records",
-                    asked=f"schema {_SCHEMA_VERSION}",
-                    found=f"schema {version} in {self._path}",
-                    hint="Use that version, or move the file away",
-                )
-            if version == 0:
-                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            db.execute("PRAGMA journal_mode = WAL")
-            # FULL: a commit is on the disk, not only in the kernel, before the client is told.
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA foreign_keys = ON")
-            if version == 0:
-                db.executescript(
-                    f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-                )
-            if (check := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(check)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """A transaction, on disk when the block has ended."""
@@ -361,21 +290,11 @@ class JobStore:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise self._translated(error) from error
+            raise translated(error, self._path) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise StorageFull("there is no room for a job's files", found=str(error)) from error
-
-    def _translated(self, error: sqlite3.Error) -> StorageFull | InternalError:
-        if _code(error) in _FULL or _code(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-            return StorageFull(
-                "the job records cannot be written",
-                asked=str(self._path),
-                found=str(error),
-                hint="Free some room there, or set CIRCUITD_STATE_DIR",
-            )
-        return InternalError("the job records failed", asked=str(self._path), found=str(error))
 
     def _change(self, job: str, assignments: str) -> None:
         with self._write() as db:
@@ -452,7 +371,3 @@ def _job_info(row: Sequence[Any]) -> JobInfo:
 
 def _nbytes(parts: Sequence[Buffer]) -> int:
     return sum(memoryview(part).nbytes for part in parts)
-
-
-def _code(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", None) or ""
