@@ -11,11 +11,14 @@
 | blocks.L.attn.hook_z | L.attn.y | heads |
 | blocks.L.attn.hook_pattern | L.attn.pattern | equal; ours has the sink as one more last key |
 | blocks.L.mlp.hook_post | L.mlp.post_act | equal |
-| blocks.L.ln1.hook_normalized, ln2 | L.attn.act_in, L.mlp.act_in | equal; only with LayerNorm and
-neither positional channels nor activation sparsity there: elsewhere act_in is something else |
+| blocks.L.ln1.hook_out, ln2 | L.attn.act_in, L.mlp.act_in | equal; see below |
 | blocks.L.ln1.hook_scale, ln2; ln_final.hook_scale | norm_scale | reciprocal: theirs divides |
 
-A name that is not in the table is not an alias; there are no near-enough matches.
+The names are TransformerLens 4's; tests/data/transformer_lens holds its numbers, and every alias is
+checked against them. `hook_out` of a norm is an alias only where act_in is the norm's output:
+without positional channels and activation sparsity. `hook_normalized` is none: version 4 takes it
+before the norm's gain and bias, earlier versions took LayerNorm's after them. There are no
+near-enough matches.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ def alias_table(config: GPTConfig) -> MappingProxyType[str, Alias]:
         last = layer + 1 == config.n_layer
         table[f"{theirs}.hook_resid_pre"] = Alias(f"{layer}.resid_in")
         table[f"{theirs}.ln1.hook_scale"] = Alias(f"{layer}.attn.norm_scale", "reciprocal")
-        if _is_plain_norm_output(config, "attn_in"):
-            table[f"{theirs}.ln1.hook_normalized"] = Alias(f"{layer}.attn.act_in")
+        if _is_norm_output(config, "attn_in"):
+            table[f"{theirs}.ln1.hook_out"] = Alias(f"{layer}.attn.act_in")
         for kind in ("k", "q", "v"):
             table[f"{theirs}.attn.hook_{kind}"] = Alias(f"{layer}.attn.{kind}", "heads")
         table[f"{theirs}.attn.hook_pattern"] = Alias(f"{layer}.attn.pattern")
@@ -54,8 +57,8 @@ def alias_table(config: GPTConfig) -> MappingProxyType[str, Alias]:
         table[f"{theirs}.hook_attn_out"] = Alias(f"{layer}.attn.resid_delta")
         table[f"{theirs}.hook_resid_mid"] = Alias(f"{layer}.resid_mid")
         table[f"{theirs}.ln2.hook_scale"] = Alias(f"{layer}.mlp.norm_scale", "reciprocal")
-        if _is_plain_norm_output(config, "mlp_in"):
-            table[f"{theirs}.ln2.hook_normalized"] = Alias(f"{layer}.mlp.act_in")
+        if _is_norm_output(config, "mlp_in"):
+            table[f"{theirs}.ln2.hook_out"] = Alias(f"{layer}.mlp.act_in")
         table[f"{theirs}.mlp.hook_post"] = Alias(f"{layer}.mlp.post_act")
         table[f"{theirs}.hook_mlp_out"] = Alias(f"{layer}.mlp.resid_delta")
         after = "final_resid" if last else f"{layer + 1}.resid_in"
@@ -69,6 +72,5 @@ def alias_of(config: GPTConfig, name: str) -> Alias | None:
     return alias_table(config).get(name)
 
 
-def _is_plain_norm_output(config: GPTConfig, location: Literal["attn_in", "mlp_in"]) -> bool:
-    # TransformerLens reads `hook_normalized` after LayerNorm's gain and bias, but before RMSNorm's.
-    return not config.rms_norm and config.d_pos_emb is None and config.kept(location) is None
+def _is_norm_output(config: GPTConfig, location: Literal["attn_in", "mlp_in"]) -> bool:
+    return config.d_pos_emb is None and config.kept(location) is None

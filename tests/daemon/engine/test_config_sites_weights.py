@@ -97,15 +97,15 @@ def test_selectors():
 
 
 def test_aliases_whose_numbers_differ_are_not_taken_for_ours():
-    assert alias_of(TINY, "blocks.0.ln1.hook_normalized") is None  # RMSNorm: before its gain there
-    layernorm = dataclasses.replace(TINY, rms_norm=False)
-    alias = alias_of(layernorm, "blocks.0.ln1.hook_normalized")
+    assert alias_of(TINY, "blocks.0.ln1.hook_normalized") is None  # before gain and bias there
+    alias = alias_of(TINY, "blocks.0.ln1.hook_out")
     assert alias is not None
     assert alias.site == "0.attn.act_in"
-    assert (
-        alias_of(dataclasses.replace(layernorm, d_pos_emb=4), "blocks.0.ln1.hook_normalized")
-        is None
-    )
+    for config in (
+        dataclasses.replace(TINY, d_pos_emb=4),
+        dataclasses.replace(TINY, afrac=0.25, afrac_loctypes=("attn_in",)),
+    ):
+        assert alias_of(config, "blocks.0.ln1.hook_out") is None
     with pytest.raises(UnknownSite, match="1 / 0"):
         site_named(TINY, "blocks.0.ln1.hook_scale")
 
