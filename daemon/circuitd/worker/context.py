@@ -90,7 +90,7 @@ class Context:
 
     def parcel(self) -> Parcel:
         """An empty parcel, to collect the tensors of one reply in a `with` statement."""
-        return Parcel(self.host.segments, self.index)
+        return Parcel(self.host.segments, self.index, may_hold=self.checkpoint_dir is None)
 
     def output(self, reply: Reply) -> Output:
         """A reply without tensors."""

@@ -41,11 +41,14 @@ class Parcel:
     """The tensors of one reply while it is put together; `seal` makes the `Output`.
 
     Use it in a `with` statement: what was held for a reply that never came to be is let go.
+    A job's reply outlives the daemon and what it holds, so for a job (`may_hold=False`) everything
+    is sent along.
     """
 
-    def __init__(self, held: SegmentDir, item: int = 0) -> None:
+    def __init__(self, held: SegmentDir, item: int = 0, *, may_hold: bool = True) -> None:
         self._held = held
         self._item = item
+        self._may_hold = may_hold
         self._frames: list[Frame] = []
         self._segments: list[work.Segment] = []
 
@@ -67,7 +70,8 @@ class Parcel:
 
     def deliver(self, values: torch.Tensor, how: Deliver, description: str) -> Values:
         """Send `values` along or hold them, as `how` says. Raises StorageFull."""
-        if how == "inline" or (how == "auto" and values.nbytes <= AUTO_INLINE_NBYTES):
+        is_small = how == "auto" and values.nbytes <= AUTO_INLINE_NBYTES
+        if how == "inline" or is_small or not self._may_hold:
             return self.put(values)
         handle, array = self._hold(WIRE_DTYPES[values.dtype], values.shape, description)
         copy_into(array, values)
@@ -75,7 +79,7 @@ class Parcel:
 
     def deliver_array(self, array: np.ndarray, dtype: DType, description: str) -> Values:
         """The same by size for a numpy array, which may be a view of a held tensor."""
-        if array.nbytes <= AUTO_INLINE_NBYTES:
+        if array.nbytes <= AUTO_INLINE_NBYTES or not self._may_hold:
             return pack(array, self._frames, dtype=dtype)
         handle, held = self._hold(dtype, array.shape, description)
         held[...] = array

@@ -30,11 +30,12 @@ from circuit_protocol.requests import (
     PromptInput,
     TaskInput,
 )
-from circuit_protocol.tensors import Frame, Tensor, pack, unpack
+from circuit_protocol.tensors import Frame, Handle, Tensor, pack, unpack
 from circuitd.circuits.nodes import node_space
 from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
 from circuitd.engine.plan import Plan
+from circuitd.worker import output
 from circuitd.worker.context import Context
 from circuitd.worker.handlers import ablate
 from circuitd.worker.masks import read_masks
@@ -214,6 +215,15 @@ def test_a_job_goes_on_from_its_checkpoint_to_the_same_bits(desk, given, tmp_pat
     outputs = [output for output in ablate.run(request, resumed) if output is not None]
     last = outputs[-1]
     np.testing.assert_array_equal(unpack(result(last.reply).losses, last.frames), whole)
+
+
+def test_a_jobs_reply_holds_no_tensor_in_the_daemon(desk, given, tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "AUTO_INLINE_NBYTES", 0)
+    request = Ablate(id="1", model="tiny", input=given, masks=((),), logit_changes=True)
+    for directory, kind in ((None, Handle), (tmp_path, Tensor)):
+        context = context_of(desk, request, checkpoint_dir=directory)
+        last = [output for output in ablate.run(request, context) if output is not None][-1]
+        assert isinstance(result(last.reply).logit_changes, kind)
 
 
 @pytest.mark.parametrize(
