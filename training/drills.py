@@ -1,8 +1,8 @@
 """Snippets that repeat the tasks' training templates, with names taken from natural code.
 
-`circuitd.tasks.snippets` teaches the tasks' syntax among much else. A small model sees too little of
-the harder tasks that way; these documents hold nothing but training templates, the harder ones more
-often, filled with many more names than the tasks' own word lists. No held-out template and no
+`circuitd.tasks.snippets` teaches the tasks' syntax among much else. A small model sees too little
+of the harder tasks that way; these documents hold nothing but training templates, the harder ones
+more often, filled with many more names than the tasks' own word lists. No held-out template and no
 held-out word is used.
 """
 
@@ -20,25 +20,24 @@ from circuitd.tasks.words import POOLS
 
 #: How often a task is drilled; a task that is not named here counts 1.
 WEIGHTS = {
-    "bracket_counting": 6.0,
-    "set_or_string_fixedvarname": 4.0,
-    "set_or_string": 2.0,
-    "var_if": 2.0,
+    "bracket_counting": 10.0,
+    "set_or_string_fixedvarname": 5.0,
+    "set_or_string": 2.5,
+    "bracket_brace": 2.0,
+    "final_kwarg": 2.0,
     "for_while": 2.0,
-    "if_equals": 2.0,
-    "if_ternary": 2.0,
-    "enumerate_range": 2.0,
     "with_as": 2.0,
+    "if_equals": 1.5,
+    "if_ternary": 1.5,
     "lambda_func": 1.5,
-    "bracket_brace": 1.5,
-    "final_kwarg": 1.5,
-    "with_open": 1.5,
+    "var_if": 1.5,
     "single_double_quote": 0.75,
     "fstring_brace": 0.5,
     "while_return_true": 0.5,
-    "class_init": 0.5,
-    "var_swap": 0.5,
+    "with_open": 0.5,
+    "class_init": 0.25,
     "indent_for": 0.25,
+    "var_swap": 0.25,
 }
 N_NAMES = 3000
 PREAMBLE_SHARE = 0.3
@@ -46,7 +45,7 @@ _NAME = re.compile(r"\b[a-z][a-z_]{2,11}\b")
 
 
 def names_of(texts: Iterable[str]) -> tuple[str, ...]:
-    """The `N_NAMES` most frequent lower-case names of `texts`, without the tasks' held-out words."""
+    """The `N_NAMES` most frequent lower-case names of `texts`, without held-out words."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(_NAME.findall(text))

@@ -1,4 +1,4 @@
-"""Token streams on disk: the corpus and the snippets as uint16 ids, `<|endoftext|>` between documents.
+"""Token streams on disk: corpus and snippets as uint16 ids, `<|endoftext|>` between documents.
 
 `corpus.json` beside them counts what they hold, for the model card.
 """

@@ -125,7 +125,8 @@ class Run:
                     row |= self._validate()
                 self._log(row)
                 losses, logged_at, logged_step = [], time.monotonic(), self.step
-                if self.smoothed_held_out <= self.options.until_loss:
+                wanted = self.options.until_loss
+                if wanted is not None and self.smoothed_held_out <= wanted:
                     break
             if time.monotonic() - saved_at > SAVE_EVERY_S:
                 self.save()
@@ -264,9 +265,7 @@ def main() -> None:
     parser.add_argument("--block-fraction", type=float, default=0.05)
     parser.add_argument("--embed-fraction", type=float, default=0.25)
     parser.add_argument("--snippet-share", type=float, default=0.15)
-    parser.add_argument(
-        "--until-loss", type=float, default=-math.inf, help="held-out loss to stop at"
-    )
+    parser.add_argument("--until-loss", type=float, help="held-out loss to stop at")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
