@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import zmq
 from msgspec.structs import replace
@@ -52,6 +52,9 @@ from circuitd.settings import Settings
 from circuitd.store.results import StoredReply
 
 log = logging.getLogger(__name__)
+
+#: How long clients have, when the daemon ends, to read what they were told last.
+_LAST_WORDS_S: Final = 0.2
 
 #: Answers one request type in the front. It replies, or leaves the request open with a `stop`.
 Handler = Callable[["Front", OpenRequest, Any], Coroutine[Any, Any, None] | None]
@@ -99,8 +102,10 @@ class Front:
         self.endpoints: list[str] = []
         #: Set by a shutdown request or a signal; `drain` lets accepted work finish first.
         self.ending: asyncio.Event = asyncio.Event()
+        #: Set by a second signal: ends without draining.
         self.ending_now: asyncio.Event = asyncio.Event()
         self.drain = True
+        self._goodbye_at: float | None = None
         self._handlers = handlers
         self._ports: list[RouterPort] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,17 +144,27 @@ class Front:
         self.endpoints.append(bound)
         return bound
 
-    async def close(self, linger_s: float = 1.0) -> None:
-        """Answer what is still open with ShuttingDown, then close the ports."""
+    async def say_goodbye(self) -> None:
+        """Answer what is still open, and from now on everything, with ShuttingDown."""
+        self._goodbye_at = self._loop.time()
         for entry in list(self.book):
-            self.fail(entry, ShuttingDown("the daemon ends", hint="Connect again in a while"))
+            self.fail(entry, _ending())
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         self.dispatcher.close()
+
+    async def close(self) -> None:
+        """Close the ports, once clients have had a moment to read the last replies.
+
+        A client's socket that is `IMMEDIATE` throws away what it has not read when its line ends.
+        """
+        since_s = self._loop.time() - (self._goodbye_at or 0.0)
+        if self.clients and since_s < _LAST_WORDS_S:
+            await asyncio.sleep(_LAST_WORDS_S - since_s)
         for port in self._ports:
-            port.close(linger_s)
+            port.close(linger_s=_LAST_WORDS_S)
 
     # ---- a message
 
@@ -178,6 +193,8 @@ class Front:
                         "the first message on a connection must be hello", asked=_tag(request)
                     )
                 client = Client(port, message.peer, port.user_id(message.peer) or "local")
+            if self._goodbye_at is not None:
+                raise _ending()
             if isinstance(request, r.Credit):
                 credit(self, client, request)
                 return
@@ -214,7 +231,7 @@ class Front:
                 self._loop.call_later(request.deadline_s, self._expire, entry)
             return
         if self.ending.is_set():
-            raise ShuttingDown("the daemon is about to end", hint="Try again in a while")
+            raise _ending()
         if isinstance(request, r.ModelRequest) and request.detach:
             steps = self.jobs.accept(self, entry, request, message.header, message.frames)
             self.spawn(entry, steps)
@@ -420,6 +437,10 @@ class _Asker:
 
     def lost_worker(self) -> None:
         """The client just waits a little longer."""
+
+
+def _ending() -> ShuttingDown:
+    return ShuttingDown("the daemon is about to end", hint="Connect again in a while")
 
 
 def _tag(request: r.Request) -> str:

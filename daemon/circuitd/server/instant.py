@@ -28,9 +28,6 @@ from circuitd.server.replies import OpenRequest
 if TYPE_CHECKING:
     from circuitd.server.front import Front, Handler
 
-#: What this daemon can do beyond version 1.0 of the protocol's must.
-CAPABILITIES: Final = ("sessions", "jobs", "result-cache", "idempotency", "credit")
-
 _process: Final = psutil.Process(os.getpid())
 
 
@@ -52,7 +49,7 @@ def hello(front: Front, entry: OpenRequest, request: r.Hello) -> None:
             server=f"circuitd {circuitd.__version__}",
             instance=front.instance,
             pid=os.getpid(),
-            capabilities=CAPABILITIES,
+            capabilities=(),
             limits=front.settings.limits,
             default_model=front.settings.default_model or None,
         ),

@@ -60,7 +60,8 @@ def _load_located(front: Front, entry: OpenRequest, request: r.LoadModel, locate
             front.fail(entry, error)
             return
         residency = front.dispatcher.residency
-        residency.set_keep_alive(located.key, request.keep_alive_s, request.pin)
+        now = front.dispatcher.clock()
+        residency.set_keep_alive(located.key, request.keep_alive_s, pin=request.pin, now=now)
         model = residency.resident(located.key)
         models = () if model is None else (model,)
         report = _report(front, entry, models)

@@ -207,13 +207,18 @@ class Residency:
             return self.plan(now)
         return []
 
-    def set_keep_alive(self, key: ModelKey, keep_alive_s: float | None, pin: bool) -> None:
-        """What models.load asked for beside loading; takes effect when the model is next idle."""
-        entry = self.models.get(key) or self.wishes.get(key)
-        if entry is not None:
-            entry.pinned = entry.pinned or pin
-            if keep_alive_s is not None:
-                entry.keep_alive_s = keep_alive_s
+    def set_keep_alive(
+        self, key: ModelKey, keep_alive_s: float | None, *, pin: bool, now: float
+    ) -> None:
+        """What models.load asked for beside loading."""
+        model = self.models.get(key)
+        if model is None:
+            return
+        model.pinned = model.pinned or pin
+        if keep_alive_s is not None:
+            model.keep_alive_s = keep_alive_s
+        if model.state == "resident" and model.in_use == 0:
+            self._start_idling(model, now)
 
     def pin(self, key: ModelKey, pinned: bool, now: float) -> bool:
         """Exempt a resident model from eviction and keep_alive, or undo that; whether it changed."""

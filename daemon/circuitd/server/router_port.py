@@ -89,6 +89,8 @@ class RouterPort:
         #: Known peers: those that sent something and are still connected.
         self._peers: dict[Peer, _PeerState] = {}
         self._by_connection: dict[int, Peer] = {}
+        #: The numbers of connections that stand, known peers or not.
+        self._live: set[int] = set()
         #: Peers with a nonempty outbox.
         self._blocked: dict[Peer, None] = {}
         self._gone: OrderedDict[Peer, None] = OrderedDict()
@@ -218,9 +220,13 @@ class RouterPort:
         if peer in self._gone:
             return False
         connection = connection_of(first)
-        # Numbers come again: what is still to be said about an earlier connection comes first.
         for lost in self._read_monitor():
-            self._disconnected(lost)
+            self._leave(lost)
+        if connection not in self._live:  # it has left already, and nobody would tell again
+            self._remember_gone(peer)
+            return False
+        if (stale := self._by_connection.get(connection)) is not None:
+            self._leave(stale)  # numbers come again, but two at once cannot have the same
         try:
             user_id: str | None = str(first.get("User-Id")) or None
         except zmq.ZMQError:  # no mechanism that knows users
@@ -235,29 +241,40 @@ class RouterPort:
         if self._closed:
             return
         lost = self._read_monitor()
-        if not lost:
-            return
-        # Messages that were sent before the disconnect have arrived before this event.
-        self.receive_pending()
-        for connection in lost:
-            self._disconnected(connection)
+        if lost:
+            # What they sent before they left has arrived before this event.
+            self.receive_pending()
+        for peer in lost:
+            self._leave(peer)
 
-    def _read_monitor(self) -> list[int]:
-        """The connections that ended since the last call."""
-        events = self._monitor.read()
-        if any(event.state == "refused" for event in events):
-            log.warning("a client was refused: its key is not allowed, or it speaks no CURVE")
-        return [event.connection for event in events if event.state == "lost"]
+    def _read_monitor(self) -> list[Peer]:
+        """Follow the connections that came and ended; the known peers among the latter.
 
-    def _disconnected(self, connection: int) -> None:
-        peer = self._by_connection.pop(connection, None)
-        if peer is None:
-            return
+        A connection's number may be another one's by the time a message is handled, so numbers
+        become peers here, in the order of the events, and nowhere else.
+        """
+        lost: list[Peer] = []
+        for event in self._monitor.read():
+            if event.state == "connected":
+                self._live.add(event.connection)
+            elif event.state == "lost":
+                self._live.discard(event.connection)
+                peer = self._by_connection.pop(event.connection, None)
+                if peer is not None:
+                    lost.append(peer)
+            elif event.state == "refused":
+                log.warning("a client was refused: its key is not allowed, or it speaks no CURVE")
+        return lost
+
+    def _leave(self, peer: Peer) -> None:
+        self._remember_gone(peer)
+        self.drop(peer, "it disconnected")
+
+    def _remember_gone(self, peer: Peer) -> None:
         if peer.startswith(b"\0"):  # chosen by ZeroMQ, so never chosen again
             self._gone[peer] = None
             if len(self._gone) > _REMEMBERED:
                 self._gone.popitem(last=False)
-        self.drop(peer, "it disconnected")
 
     # ---- outgoing
 

@@ -171,10 +171,11 @@ async def serve(
         finally:
             front.jobs.is_ending = True
             remove_discovery(instance, runtime_dir)
-            await front.close()
+            await front.say_goodbye()
             await supervisor.end(_WORKER_GRACE_S)
             await front.jobs.close()
             await asyncio.to_thread(cache.results.close)
+            await front.close()
     finally:
         for door in doors:
             door.close()
@@ -228,9 +229,7 @@ def _listen(
         endpoint = parse_endpoint(text, bind=True)
         allow_plain = settings.allow_insecure_loopback_tcp
         endpoint_keys = None if allow_plain and endpoint.is_loopback else keys
-        check_exposure(
-            endpoint, curve=endpoint_keys is not None, allow_plain_loopback=allow_plain
-        )
+        check_exposure(endpoint, curve=endpoint_keys is not None, allow_plain_loopback=allow_plain)
         front.listen(context, str(endpoint), keys=endpoint_keys)
 
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from circuit_protocol.codec import REQUEST_TYPES, decode_reply, encode
 from circuit_protocol.errors import Conflict
@@ -18,7 +19,6 @@ from circuit_protocol.tensors import Tensor
 from circuitd.server import serve
 from circuitd.server.replies import ReplyBook, reply_type, rewritten
 from circuitd.server.routing import ROUTES
-from msgspec.structs import replace
 
 REPLIES = [
     Progress(id="a", final=False, stage="x", done=0.5, total=3.0),
@@ -32,9 +32,7 @@ REPLIES = [
     SessionEvent(id="a", state=SessionState(name="ß", revision=2**40), closed=True),
     JobList(
         id="a",
-        jobs=(
-            JobInfo(job="j", request_type="f", description="", state="done", created_at_s=1.5),
-        ),
+        jobs=(JobInfo(job="j", request_type="f", description="", state="done", created_at_s=1.5),),
     ),
 ]
 
