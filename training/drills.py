@@ -12,33 +12,40 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from textwrap import indent
 
 from circuitd.tasks.catalog import BUILT_IN
 from circuitd.tasks.catalog.preambles import PREAMBLES
-from circuitd.tasks.template import draw_words
+from circuitd.tasks.template import TwoSided, draw_words
 from circuitd.tasks.words import POOLS
 
 #: How often a task is drilled; a task that is not named here counts 1.
 WEIGHTS = {
-    "bracket_counting": 10.0,
-    "set_or_string_fixedvarname": 5.0,
-    "set_or_string": 2.5,
-    "bracket_brace": 2.0,
-    "final_kwarg": 2.0,
+    "bracket_counting": 16.0,
+    "set_or_string_fixedvarname": 8.0,
+    "set_or_string": 2.0,
+    "if_equals": 2.0,
     "for_while": 2.0,
-    "with_as": 2.0,
-    "if_equals": 1.5,
-    "if_ternary": 1.5,
+    "bracket_brace": 1.5,
     "lambda_func": 1.5,
-    "var_if": 1.5,
     "single_double_quote": 0.75,
     "fstring_brace": 0.5,
     "while_return_true": 0.5,
-    "with_open": 0.5,
-    "class_init": 0.25,
+    "enumerate_range": 0.5,
+    "with_open": 0.25,
     "indent_for": 0.25,
-    "var_swap": 0.25,
+    "class_init": 0.1,
+    "var_swap": 0.1,
 }
+#: The tasks whose templates are also drilled inside a block, and the headers of such blocks. None
+#: of these headers makes a held-out template of these tasks from a training template.
+WRAPPED = frozenset({"bracket_counting", "set_or_string", "set_or_string_fixedvarname"})
+HEADERS = (
+    TwoSided("for <v8> in <v9>:\n"),
+    TwoSided("def <f8>(<v8>, <v9>):\n"),
+    TwoSided("if <v8>:\n    pass\nelse:\n"),
+)
+WRAPPED_SHARE = 0.4
 N_NAMES = 3000
 PREAMBLE_SHARE = 0.3
 _NAME = re.compile(r"\b[a-z][a-z_]{2,11}\b")
@@ -71,6 +78,9 @@ def drill_stream(seed: int, names: tuple[str, ...]) -> Iterator[str]:
             side = rng.randrange(2)
             words = draw_words(chosen.slots, pools, rng)
             code = chosen.prompt.render(side, words) + chosen.completion.render(side, words)
+            if spec.name in WRAPPED and rng.random() < WRAPPED_SHARE:
+                header = rng.choice(HEADERS)
+                code = header.render(0, draw_words(header.slots, pools, rng)) + indent(code, "    ")
             if code[0] != " " and rng.random() < PREAMBLE_SHARE:
                 opening = rng.choice(PREAMBLES["train"])
                 code = opening.render(0, draw_words(opening.slots, pools, rng)) + code
