@@ -53,6 +53,8 @@ class Batch:
 
     def rows(self, chosen: slice) -> Batch:
         """Some of the rows, with as much padding as before."""
+        if chosen == slice(0, self.n_rows):
+            return self
         return Batch(
             self.tokens[chosen],
             self.lengths[chosen],
@@ -102,7 +104,7 @@ def read_prompts(context: Context, prompts: Prompts, config: GPTConfig) -> Batch
     else:
         lengths = _lengths(prompts.lengths, n_rows, n_positions)
         tokens = torch.where(torch.arange(n_positions) < lengths[:, None], tokens, 0)
-    _check_length(n_positions, int(lengths.argmax()), config)
+    _check_lengths(lengths, n_positions, config)
     _check_ids(tokens, config, "tokens")
     return Batch(tokens, lengths)
 
@@ -116,7 +118,7 @@ def stack(rows: Sequence[Sequence[int]], config: GPTConfig) -> Batch:
             "a prompt is empty", asked=f"row {empty[0]}", hint="Give at least one token"
         )
     lengths = torch.tensor([len(row) for row in rows])
-    _check_length(int(lengths.max()), int(lengths.argmax()), config)
+    _check_lengths(lengths, int(lengths.max()), config)
     tokens = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = torch.tensor(ids)
@@ -157,14 +159,14 @@ def read_targets(
 def _task_batch(context: Context, given: TaskInput, config: GPTConfig) -> Batch:
     task = context.host.tasks.get(given.task)
     sample = task.sample(context.model.tokenizer, given.split, given.n, given.seed)
-    longest = int(sample.lengths.argmax())
-    _check_length(int(sample.lengths[longest]), longest, config)
+    lengths = torch.from_numpy(sample.lengths)
+    _check_lengths(lengths, int(lengths.max()), config)
     answers = np.stack([sample.right, sample.wrong], axis=1)
     _check_ids(torch.from_numpy(answers), config, "answers")
     _check_ids(torch.from_numpy(sample.tokens), config, "tokens")
     return Batch(
         torch.from_numpy(sample.tokens),
-        torch.from_numpy(sample.lengths),
+        lengths,
         answers=torch.from_numpy(answers),
     )
 
@@ -191,19 +193,21 @@ def _lengths(given: Sequence[int], n_rows: int, n_positions: int) -> torch.Tenso
     return torch.tensor(given)
 
 
-def _check_length(n_tokens: int, row: int, config: GPTConfig) -> None:
+def _check_lengths(lengths: torch.Tensor, n_tokens: int, config: GPTConfig) -> None:
+    """Refuse prompts of `n_tokens` positions (padding counts too) beyond the context."""
     if n_tokens > config.block_size:
         raise BadTokens(
             "a prompt is longer than the model's context",
-            asked=f"row {row} has {n_tokens} tokens",
+            asked=f"row {int(lengths.argmax())} has {n_tokens} tokens",
             found=f"a context of {config.block_size}",
             hint=f"Shorten it by {n_tokens - config.block_size} tokens",
         )
 
 
 def _check_ids(tokens: torch.Tensor, config: GPTConfig, name: str) -> None:
-    outside = (tokens < 0) | (tokens >= config.vocab_size)
-    if bool(outside.any()):
+    low, high = tokens.aminmax()
+    if int(low) < 0 or int(high) >= config.vocab_size:
+        outside = (tokens < 0) | (tokens >= config.vocab_size)
         row, column = (int(i) for i in outside.nonzero()[0])
         raise BadTokens(
             f"{name} hold an id outside the vocabulary",

@@ -99,4 +99,4 @@ def test_unknown_tasks_bring_the_nearest_names(desk):
     request = SampleTask(id="1", model="m", input=TaskInput(task="single_double_qoute", n=5))
     error = desk.fail(request).error
     assert error.code == "not_found"
-    assert "single_double_quote" in error.hint
+    assert "single_double_quote" in error.nearest
