@@ -23,6 +23,10 @@ class Bench:
         """`full`, or in a quick run just enough to see that everything works."""
         return max(2, full // 10) if self.quick else full
 
+    def burst(self, full: int) -> int:
+        """Calls a subject makes in its turn: `full`, or few in a quick run."""
+        return min(3, full) if self.quick else full
+
     def say(self, text: str) -> None:
         """Tell how far the run is, on standard error."""
         print(text, file=sys.stderr, flush=True)

@@ -18,7 +18,8 @@ from circuitd.engine.plan import Plan, Record
 from circuitd.engine.sites import sites
 
 GOAL_TIMES = 1.1
-SHAPES = ((1, 128), (16, 128))
+#: Rows, positions, and rounds of a full run: fewer where each takes longer.
+SHAPES = ((1, 128, 40), (8, 128, 12))
 
 
 def measure(bench: Bench) -> list[Table]:
@@ -26,7 +27,7 @@ def measure(bench: Bench) -> list[Table]:
     return [_measure(bench, *shape) for shape in SHAPES]
 
 
-def _measure(bench: Bench, n_rows: int, n_positions: int) -> Table:
+def _measure(bench: Bench, n_rows: int, n_positions: int, rounds: int) -> Table:
     network, client = bench.shipped, bench.daemon.client
     array = prompt(network.config, n_rows, n_positions)
     next_tokens = np.full_like(array, -1)
@@ -72,7 +73,7 @@ def _measure(bench: Bench, n_rows: int, n_positions: int) -> Table:
         "daemon, all sites": local(lambda: hook("*", deliver="inline")),
         "daemon, all sites by handle": local(lambda: _held(client, network.name, array)),
     }
-    timings = take_turns(subjects, rounds=bench.rounds(40), burst=5)
+    timings = take_turns(subjects, rounds=bench.rounds(rounds), burst=bench.burst(5))
     table = Table(
         f"hooks-{n_rows}x{n_positions}",
         f"Recording, {n_rows} x {n_positions} tokens ({len(all_records)} sites)",

@@ -89,7 +89,7 @@ def measure(bench: Bench) -> list[Table]:
     )
     n_rows, n_positions = prompts.tokens.shape
     space = node_space(network.config)
-    stride = max(1, space.n_nodes // (N_MASKS // 8 if bench.quick else N_MASKS))
+    stride = space.n_nodes // (N_MASKS // 16 if bench.quick else N_MASKS)
     channels = {site.name: range(0, site.width, stride) for site in space.sites}
     nodes = [(site, channel) for site, some in channels.items() for channel in some]
     case = _Case(network.weights, prompts, nodes)

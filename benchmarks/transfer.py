@@ -28,7 +28,7 @@ def measure(bench: Bench) -> list[Table]:
     for transport, daemon in daemons.items():
         value = held[transport]
         subjects[transport] = local(lambda d=daemon, v=value: d.client.tensors.fetch(v))
-    timings = take_turns(subjects, rounds=bench.rounds(20), burst=3)
+    timings = take_turns(subjects, rounds=bench.rounds(20), burst=bench.burst(3))
     table = Table(
         "transfer",
         f"Fetching {NBYTES >> 20} MiB by handle",
