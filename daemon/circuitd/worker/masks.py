@@ -32,25 +32,19 @@ _HALVES = {
 class MaskPlan:
     """The base, the number of masks, and each mask by its number.
 
-    `things` says what each mask of an `every` request ablates; it is empty for the others.
+    `kinds` are the ways in which base and masks ablate. `things` says what each mask of an `every`
+    request ablates; it is empty for the others.
     """
 
     base: Mask
     n_masks: int
     at: Callable[[int], Mask]
+    kinds: frozenset[wire.AblationKind]
     things: tuple[AblatedThing, ...] = ()
 
     def masks(self, start: int = 0) -> Iterator[Mask]:
         """Masks number `start` and up."""
         return (self.at(i) for i in range(start, self.n_masks))
-
-    def uses(self, kind: wire.AblationKind) -> bool:
-        """Whether the base or any mask ablates in this way."""
-        code = CODES[kind]
-        for mask in (self.base, *self.masks()):
-            if (mask.codes == code).any() or any(cut.code == code for cut in mask.cuts):
-                return True
-        return False
 
 
 def read_masks(context: Context, request: wire.Ablate) -> MaskPlan:
@@ -81,7 +75,10 @@ def read_masks(context: Context, request: wire.Ablate) -> MaskPlan:
     if request.every is not None:
         return _every(context, request, request.every, base)
     declared = [_declared(context, mask, base, code) for mask in request.masks]
-    return MaskPlan(base, len(declared), lambda i: declared[i]())
+    kinds = {part.kind or request.kind for mask in request.masks for part in mask}
+    if codes.any():
+        kinds.add(request.kind)
+    return MaskPlan(base, len(declared), lambda i: declared[i](), frozenset(kinds))
 
 
 def _packed(context: Context, request: wire.Ablate, base: Mask, space: NodeSpace) -> MaskPlan:
@@ -96,7 +93,10 @@ def _packed(context: Context, request: wire.Ablate, base: Mask, space: NodeSpace
         )
     code = CODES[request.kind]
     return MaskPlan(
-        base, len(kept), lambda i: Mask(np.where(kept[i], base.codes, code).astype(np.uint8))
+        base,
+        len(kept),
+        lambda i: Mask(np.where(kept[i], base.codes, code).astype(np.uint8)),
+        frozenset({request.kind}),
     )
 
 
@@ -228,4 +228,4 @@ def _every(context: Context, request: wire.Ablate, every: wire.Every, base: Mask
         codes[groups[i]] = code
         return Mask(codes)
 
-    return MaskPlan(base, len(things), at, tuple(things))
+    return MaskPlan(base, len(things), at, frozenset({request.kind}), tuple(things))

@@ -41,7 +41,8 @@ def run(request: Ablate, context: Context) -> Steps:
     def sweep(base: Mask, means: torch.Tensor | None) -> Sweep:
         return Sweep(weights, prompts, base, means, request.seed, step, context.stop)
 
-    means = _means(context, request) if plan.uses("mean") else None
+    means = _means(context, request) if "mean" in plan.kinds else None
+    yield context.progress("ablate", 0, plan.n_masks, unit="masks")
     based = sweep(plan.base, means)
     base_scores = yield from _last(based.base_steps())
     model_scores = base_scores
