@@ -70,14 +70,14 @@ class ScriptedDaemon:
 
     def __enter__(self) -> "ScriptedDaemon":
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(30)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(30)
 
-    def wait_for(self, kind: type, timeout_s: float = 5.0) -> Any:
+    def wait_for(self, kind: type, timeout_s: float = 30.0) -> Any:
         """The next request of type `kind`; others that come before it are dropped."""
         while True:
             request = self.seen.get(timeout=timeout_s)

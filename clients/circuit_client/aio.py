@@ -58,7 +58,12 @@ class AsyncStream(Generic[E, R]):
         self._folding = Folding(call, keeper)
         self._fetched = getattr(call.request, "deliver", "auto") == "handle"
         self._inbox = _Inbox()
-        self._id = line.submit(call, self._inbox)
+        self._id = line.new_id()
+        try:
+            line.submit(self._id, call, self._inbox)
+        except BaseException:  # Ctrl-C may come when the request is already on its way
+            self.cancel()
+            raise
 
     def __aiter__(self) -> AsyncIterator[E]:
         return self

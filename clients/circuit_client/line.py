@@ -89,14 +89,16 @@ class Line:
         assert welcome is not None  # `open` returned
         return welcome
 
-    def submit(self, call: Call[Any, Any], sink: Sink) -> str:
-        """Send a call; its replies go to `sink`. Returns the id by which it can be cancelled."""
-        request_id = str(next(self._numbers))
+    def new_id(self) -> str:
+        """An id for a request, taken before it is sent so that it can be cancelled from then on."""
+        return str(next(self._numbers))
+
+    def submit(self, request_id: str, call: Call[Any, Any], sink: Sink) -> None:
+        """Send a call; its replies go to `sink`."""
         now_s = time.monotonic()
         self._do(lambda: self._exchange.submit(request_id, call, sink, now_s))
         if self._ended:
             self._drain()  # nobody else will: the exchange is over and says so to the sink
-        return request_id
 
     def cancel(self, request_id: str) -> None:
         """Ask for the end of a request; harmless if it has ended."""

@@ -49,7 +49,12 @@ class Stream(Generic[E, R]):
         self._line = line
         self._folding = Folding(call, keeper)  # holds the connection, so that it stays open
         self._inbox = _Inbox()
-        self._id = line.submit(call, self._inbox)
+        self._id = line.new_id()
+        try:
+            line.submit(self._id, call, self._inbox)
+        except BaseException:  # Ctrl-C may come when the request is already on its way
+            self.cancel()
+            raise
 
     def __iter__(self) -> Iterator[E]:
         return self

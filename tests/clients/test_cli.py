@@ -263,6 +263,22 @@ def test_generate_prints_text_as_it_comes_and_nothing_a_terminal_obeys(
     assert lines[-1]["text"] == "a你"
 
 
+def test_a_watched_job_ends_in_what_its_command_would_have_printed(
+    fake: ScriptedDaemon, type_: Run
+) -> None:
+    fake.scripts[requests.WatchJob] = lambda request, frames: ablate(
+        requests.Ablate(
+            id="x", model="m", input=requests.TaskInput(task="t"), every=requests.Every(of="head")
+        ),
+        frames,
+    )
+    code, out, _ = type_("jobs", "watch", "j1", "--json")
+    progress, answer = (json.loads(line) for line in out.splitlines())
+    assert code == 0
+    assert progress["stage"] == "ablate"
+    assert [m["name"] for m in answer["masks"]] == [f"layer 1 head {h}" for h in range(3)]
+
+
 # -------------------------------------------------------------------------------------- errors
 
 
@@ -315,6 +331,17 @@ def test_mistakes_on_the_command_line_exit_2(fake: ScriptedDaemon, type_: Run, l
     assert (code, out) == (2, "")
     assert err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_exits_130(
+    fake: ScriptedDaemon, type_: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("circuit_client.sync.Connection.run", interrupted)
+    code, out, err = type_("status")
+    assert (code, out, err.strip()) == (130, "", "circuit: interrupted")
 
 
 def test_the_nearest_command_is_offered(type_: Run) -> None:

@@ -125,7 +125,7 @@ def ablate(
         return
     answer = c.ablate(model, **arguments)
     if out.json:
-        out.document(_document(answer))
+        out.document(document(answer))
     elif len(answer.losses) == 1:
         out.show(_before_and_after(answer, kind, keep is not None, out))
     else:
@@ -167,7 +167,8 @@ def _names(answer: AblateAnswer) -> list[str]:
     return [f"mask {i}" for i in range(len(answer.losses))]
 
 
-def _document(answer: AblateAnswer) -> Any:
+def document(answer: AblateAnswer) -> Any:
+    """The answer as --json prints it."""
     raw = answer.raw
     accuracies = None if raw.accuracies is None else answer.accuracies
     return {

@@ -124,7 +124,7 @@ def hook(
         _save(save, answer)
         out.note(f"saved {len(answer.sites)} sites to {save}")
     if out.json:
-        out.document(_document(answer))
+        out.document(document(answer))
         return
     names = token_bytes(c, model, answer.tokens.ravel())
     named = {record.site: record.channels for record in arguments["sites"]}
@@ -189,7 +189,8 @@ def _save(path: str, answer: HookAnswer) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def _document(answer: HookAnswer) -> Any:
+def document(answer: HookAnswer) -> Any:
+    """The answer as --json prints it."""
     return {
         "loss": answer.loss,
         "against_loss": answer.against_loss,

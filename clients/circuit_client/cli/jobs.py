@@ -4,7 +4,8 @@ import time
 
 import click
 
-from circuit_client.answers import Answer
+from circuit_client.answers import AblateAnswer, Answer, HookAnswer, MaskLosses
+from circuit_client.cli import ablate, hook
 from circuit_client.cli.command import command, group
 from circuit_client.cli.output import Output, public, sentence
 from circuit_client.render.style import Line, Named, Span
@@ -104,7 +105,18 @@ def watch(c: Connection, out: Output, job: str) -> None:
 
 
 def _raw(event: object) -> object:
-    return public(event.raw if isinstance(event, Answer) else event)
+    """An event or answer as the command that asks for it directly prints it."""
+    match event:
+        case AblateAnswer():
+            return ablate.document(event)
+        case HookAnswer():
+            return hook.document(event)
+        case MaskLosses():
+            return {"start": event.start, "losses": event.losses}
+        case Answer():
+            return public(event.raw)
+        case _:
+            return public(event)
 
 
 @command("cancel", examples=["circuit jobs cancel 7c1d"])
