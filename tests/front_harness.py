@@ -365,7 +365,8 @@ async def house(
         )
     )
     await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
+    if task.done():  # it could not start: the reason is raised
+        fleet.context.destroy(0)
         task.result()
     found = House(await started, fleet, catalog, settings, task)
     try:

@@ -45,6 +45,8 @@ class Owner(Protocol):
 
     #: Who leases the tensors the answers name.
     lessee: ClientId
+    #: Whether it goes on at the daemon's next start (a job).
+    outlives_daemon: bool
 
     def started(self) -> None:
         """A worker has begun."""
@@ -103,8 +105,8 @@ class Dispatcher:
         self._load_waiters: dict[work.ModelKey, list[LoadWaiter]] = {}
         self._unload_waiters: dict[work.ModelKey, list[Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        #: Called when the last item has left (draining).
-        self.on_idle: Callable[[], None] | None = None
+        #: Called when nothing is left that would be lost at the daemon's end.
+        self.on_drained: Callable[[], None] | None = None
 
     # ---- requests
 
@@ -204,6 +206,11 @@ class Dispatcher:
         """Whether nothing is queued, running or being prepared."""
         return not self.owners
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything unfinished goes on at the next start."""
+        return all(owner.outlives_daemon for owner in self.owners.values())
+
     # ---- what workers say
 
     def worker_ready(self, worker: Worker, ready: work.Ready) -> None:
@@ -298,8 +305,8 @@ class Dispatcher:
                 frames = [frame for item in items for frame in item.frames]
                 self.supervisor.send(worker, message, frames)
         self._set_alarm(now)
-        if self.on_idle is not None and self.is_idle:
-            self.on_idle()
+        if self.on_drained is not None and self.is_drained:
+            self.on_drained()
 
     def close(self) -> None:
         """Stop the clock and what is being prepared."""

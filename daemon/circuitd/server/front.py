@@ -147,6 +147,7 @@ class Front:
     async def say_goodbye(self) -> None:
         """Answer what is still open, and from now on everything, with ShuttingDown."""
         self._goodbye_at = self._loop.time()
+        self.jobs.is_ending = True
         for entry in list(self.book):
             self.fail(entry, _ending())
         for task in self._tasks:
@@ -416,6 +417,7 @@ class _Asker:
         self._front = front
         self._entry = entry
         self.lessee = entry.client
+        self.outlives_daemon = False
 
     def started(self) -> None:
         """Nothing to tell the client."""

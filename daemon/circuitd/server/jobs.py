@@ -51,6 +51,7 @@ class JobRun:
     ended: bool = False
     #: Who leases the tensors its answers name.
     lessee: ClientId = b""
+    outlives_daemon: bool = True
 
     def started(self) -> None:
         """A worker has begun."""

@@ -14,6 +14,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import zmq
@@ -52,7 +53,7 @@ from circuitd.server.jobs import Jobs
 from circuitd.server.leases import Leases
 from circuitd.server.residency import Residency
 from circuitd.server.scheduler import QueueLimits, Scheduler
-from circuitd.server.supervisor import Launcher, Supervisor, launch_process
+from circuitd.server.supervisor import SILENCE_S, Launcher, Supervisor, launch_process
 from circuitd.server.zap import KeyDoor
 from circuitd.settings import Settings
 from circuitd.store import segments
@@ -70,6 +71,8 @@ HANDLERS = {
     **cache_requests.HANDLERS,
     **jobs.HANDLERS,
 }
+#: ZeroMQ's own default would end a daemon's welcome at the 1023rd client.
+_MAX_SOCKETS = 65536
 #: How long workers have to exit when the daemon ends.
 _WORKER_GRACE_S = 5.0
 
@@ -87,129 +90,142 @@ async def serve(
     `ready` is called once clients can connect (workers may still be starting). `launcher` and
     `catalog` stand in for real worker processes and artefact roots in tests.
     """
-    runtime_dir = ensure_private_dir(Path(settings.runtime_dir))
-    keys = _server_keys(settings)
-    instance = secrets.token_hex(8)
-    root = Path(settings.segment_root) if settings.segment_root else segments.choose_root(1 << 30)
-    held_nbytes = settings.segments_budget_nbytes(root)
-    directory = segments.OwnedSegmentDir(
-        root / segments.directory_name(instance), budget_nbytes=held_nbytes
-    )
-    context = zmq.Context()
-    context.max_sockets = 65536
-    doors: list[KeyDoor] = []
-    try:
-        job_thread = await JobThread.open(Path(settings.state_dir))
-        leases = Leases(held_nbytes, min(held_nbytes, settings.limits.held_nbytes))
-        cache = AnswerCache(
-            leases,
-            directory,
-            lambda released: ResultCache(
-                settings.results_dir,
-                memory_nbytes=settings.result_cache_memory_nbytes,
-                disk_nbytes=settings.result_cache_disk_nbytes,
-                on_release=released,
-            ),
-            TaskFiles(task_directories(settings)).signature,
-        )
-        dispatcher = Dispatcher(
-            scheduler=Scheduler(QueueLimits(client_items=settings.limits.queued_requests)),
-            residency=Residency(settings.keep_alive_s),
-            cache=cache,
-            catalog=catalog
-            or RootsCatalog(
-                settings.data_roots,
-                cache_dir=Path(settings.cache_dir),
-                offline=settings.offline,
-                default_model=settings.default_model,
-            ),
-            device_budget_nbytes=settings.device_budget_nbytes,
-        )
-        front = Front(
-            settings,
-            instance=instance,
-            handlers=HANDLERS,
-            dispatcher=dispatcher,
-            cache=cache,
-            jobs=Jobs(
-                job_thread,
-                dispatcher,
-                keep=settings.finished_jobs,
-                keep_nbytes=settings.finished_jobs_nbytes,
-            ),
-            artefacts=Artefacts(Path(settings.cache_dir) / "artefacts" / "remote"),
-            task_directories=task_directories(settings),
-        )
-        supervisor = Supervisor(
-            context,
-            endpoint=f"ipc://{runtime_dir / WORKERS_NAME}",
-            segments_dir=str(directory.path),
-            task_directories=task_directories(settings),
-            log_level=settings.log_level,
-            launcher=launcher,
-            on_ready=dispatcher.worker_ready,
-            on_lost=dispatcher.worker_lost,
-            on_message=dispatcher.worker_said,
-            on_hopeless=dispatcher.worker_hopeless,
-        )
-        dispatcher.supervisor = front.supervisor = supervisor
-        front.jobs.front = front
-        if keys is not None:
-            keys_dir = Path(settings.keys_dir)
-            doors.append(KeyDoor(context, lambda: allowed_clients(keys_dir)))
-        _listen(front, context, settings, runtime_dir, keys)
-        supervisor.start(await choose_devices(settings.devices))
-        await front.jobs.resume()
-        _announce(front, settings, runtime_dir, keys)
+    # What is begun is ended in reverse order, wherever between the two something fails.
+    async with AsyncExitStack() as ends:
+        front = await _build(settings, launcher, catalog, ends)
+        _announce(front, settings)
+        ends.callback(remove_discovery, front.instance, Path(settings.runtime_dir))
         if handle_signals:
-            _handle_signals(front)
+            _handle_signals(front, ends)
         if ready is not None:
             ready(front)
         log.info("ready: %s", ", ".join(front.endpoints))
-        try:
-            await _until_told_to_end(front)
-        finally:
-            front.jobs.is_ending = True
-            remove_discovery(instance, runtime_dir)
-            await front.say_goodbye()
-            await supervisor.end(_WORKER_GRACE_S)
-            await front.jobs.close()
-            await asyncio.to_thread(cache.results.close)
-            await front.close()
-    finally:
-        for door in doors:
-            door.close()
-        # Its I/O thread hands over what lingers; the loop need not wait for that.
-        await asyncio.to_thread(context.term)
-        directory.close()
+        await _until_told_to_end(front)
+        log.info("ending")
+
+
+async def _build(
+    settings: Settings, launcher: Launcher, catalog: Catalog | None, ends: AsyncExitStack
+) -> Front:
+    """Make all parts, open the sockets, start the workers, queue the jobs."""
+    runtime_dir = ensure_private_dir(Path(settings.runtime_dir))
+    keys = _server_keys(settings)
+    instance = secrets.token_hex(8)
+    held = _segment_dir(settings, instance)
+    ends.callback(held.close)
+    held_nbytes = held.budget_nbytes or 0
+    context = zmq.Context()
+    context.max_sockets = _MAX_SOCKETS
+    # Its I/O thread hands over what lingers; the loop need not wait for that.
+    ends.push_async_callback(asyncio.to_thread, context.term)
+
+    leases = Leases(held_nbytes, min(held_nbytes, settings.limits.held_nbytes))
+    cache = AnswerCache(
+        leases,
+        held,
+        lambda released: ResultCache(
+            settings.results_dir,
+            memory_nbytes=settings.result_cache_memory_nbytes,
+            disk_nbytes=settings.result_cache_disk_nbytes,
+            on_release=released,
+        ),
+        TaskFiles(task_directories(settings)).signature,
+    )
+    ends.push_async_callback(asyncio.to_thread, cache.results.close)
+    dispatcher = Dispatcher(
+        scheduler=Scheduler(QueueLimits(client_items=settings.limits.queued_requests)),
+        residency=Residency(settings.keep_alive_s),
+        cache=cache,
+        catalog=catalog or _roots_catalog(settings),
+        device_budget_nbytes=settings.device_budget_nbytes,
+    )
+    jobs = Jobs(
+        await JobThread.open(Path(settings.state_dir)),
+        dispatcher,
+        keep=settings.finished_jobs,
+        keep_nbytes=settings.finished_jobs_nbytes,
+    )
+    front = Front(
+        settings,
+        instance=instance,
+        handlers=HANDLERS,
+        dispatcher=dispatcher,
+        cache=cache,
+        jobs=jobs,
+        artefacts=Artefacts(Path(settings.cache_dir) / "artefacts" / "remote"),
+        task_directories=task_directories(settings),
+    )
+    jobs.front = front
+    if keys is not None:
+        keys_dir = Path(settings.keys_dir)
+        door = KeyDoor(context, lambda: allowed_clients(keys_dir))
+        ends.callback(door.close)
+    ends.push_async_callback(front.close)
+    ends.push_async_callback(jobs.close)
+    supervisor = Supervisor(
+        context,
+        endpoint=f"ipc://{runtime_dir / WORKERS_NAME}",
+        segments_dir=str(held.path),
+        task_directories=task_directories(settings),
+        log_level=settings.log_level,
+        launcher=launcher,
+        on_ready=dispatcher.worker_ready,
+        on_lost=dispatcher.worker_lost,
+        on_message=dispatcher.worker_said,
+        on_hopeless=dispatcher.worker_hopeless,
+        silence_s=SILENCE_S,
+    )
+    ends.push_async_callback(supervisor.end, _WORKER_GRACE_S)
+    ends.push_async_callback(front.say_goodbye)
+    dispatcher.supervisor = front.supervisor = supervisor
+    _listen(front, context, settings, runtime_dir, keys)
+    supervisor.start(await choose_devices(settings.devices))
+    await jobs.resume()
+    return front
+
+
+def _segment_dir(settings: Settings, instance: str) -> segments.OwnedSegmentDir:
+    root = Path(settings.segment_root) if settings.segment_root else segments.choose_root(1 << 30)
+    budget_nbytes = settings.segments_budget_nbytes(root)
+    path = root / segments.directory_name(instance)
+    return segments.OwnedSegmentDir(path, budget_nbytes=budget_nbytes)
+
+
+def _roots_catalog(settings: Settings) -> RootsCatalog:
+    return RootsCatalog(
+        settings.data_roots,
+        cache_dir=Path(settings.cache_dir),
+        offline=settings.offline,
+        default_model=settings.default_model,
+    )
 
 
 async def _until_told_to_end(front: Front) -> None:
     await front.ending.wait()
     if not front.drain:
         return
-    idle = asyncio.Event()
-    front.dispatcher.on_idle = idle.set
+    is_drained = asyncio.Event()
+    front.dispatcher.on_drained = is_drained.set
     front.dispatcher.pump()
     stop_now = asyncio.create_task(front.ending_now.wait())
-    drained = asyncio.create_task(idle.wait())
+    drained = asyncio.create_task(is_drained.wait())
     await asyncio.wait({stop_now, drained}, return_when=asyncio.FIRST_COMPLETED)
     for task in (stop_now, drained):
         task.cancel()
 
 
-def _handle_signals(front: Front) -> None:
+def _handle_signals(front: Front, ends: AsyncExitStack) -> None:
     """The first signal drains, the second ends at once."""
 
     def told() -> None:
         if front.ending.is_set():
             front.ending_now.set()
         front.ending.set()
-        front.dispatcher.pump()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
+        ends.callback(loop.remove_signal_handler, number)
 
 
 def _listen(
@@ -243,7 +259,8 @@ def _server_keys(settings: Settings) -> KeyPair | None:
         return None
 
 
-def _announce(front: Front, settings: Settings, runtime_dir: Path, keys: KeyPair | None) -> None:
+def _announce(front: Front, settings: Settings) -> None:
+    keys = _server_keys(settings)
     write_discovery(
         Discovery(
             endpoint=front.endpoints[0],
@@ -255,7 +272,7 @@ def _announce(front: Front, settings: Settings, runtime_dir: Path, keys: KeyPair
             server_public_key=keys.public if keys is not None else None,
             pid_start_ticks=process_start_ticks(os.getpid()),
         ),
-        runtime_dir,
+        Path(settings.runtime_dir),
     )
 
 

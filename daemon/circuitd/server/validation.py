@@ -7,6 +7,7 @@ model are judged by the worker that has it.
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec import inspect
 
 from circuit_protocol import requests as r
 from circuit_protocol.errors import BadTokens, InvalidRequest, MalformedMessage, TooLarge
@@ -15,7 +16,7 @@ from circuit_protocol.limits import INTEGERS, check_tensor
 from circuit_protocol.replies import Limits
 from circuit_protocol.tensors import Frame, Handle, Tensor
 
-#: A token is at least one byte of text, so bytes bound the positions of prompts given as text.
+#: Which fields of a struct can hold tensors: most cannot, and need not be looked at each time.
 _FIELDS: dict[type, tuple[str, ...]] = {}
 
 
@@ -47,7 +48,7 @@ def check_request(request: r.Request, frames: Sequence[Frame], limits: Limits) -
 
 
 def prompt_cost(prompts: r.Prompts) -> int:
-    """Rows x positions of a batch of prompts; for texts an upper bound."""
+    """Rows x positions of a batch of prompts; for texts an upper bound (a token has a byte)."""
     if prompts.tokens is not None:
         rows, positions = prompts.tokens.shape
         return rows * positions
@@ -83,8 +84,26 @@ def _tensors_in_value(value: object, path: str) -> Iterator[tuple[Values, str]]:
 def _fields_of(struct: type[msgspec.Struct]) -> tuple[str, ...]:
     fields = _FIELDS.get(struct)
     if fields is None:
-        fields = _FIELDS[struct] = tuple(struct.__struct_fields__)
+        found = inspect.type_info(struct)
+        assert isinstance(found, inspect.StructType)
+        fields = tuple(field.name for field in found.fields if _may_hold_tensor(field.type))
+        _FIELDS[struct] = fields
     return fields
+
+
+def _may_hold_tensor(declared: inspect.Type) -> bool:
+    """Whether a value of this type can be or contain a tensor or handle."""
+    match declared:
+        case inspect.StructType(cls=cls):
+            return cls in (Tensor, Handle) or bool(_fields_of(cls))
+        case inspect.UnionType(types=types):
+            return any(map(_may_hold_tensor, types))
+        case inspect.VarTupleType(item_type=item):
+            return _may_hold_tensor(item)
+        case inspect.TupleType(item_types=items):
+            return any(map(_may_hold_tensor, items))
+        case _:
+            return False
 
 
 def _check_frame(tensor: Tensor, field: str, frames: Sequence[Frame]) -> None:
