@@ -218,4 +218,8 @@ def _explain(state: LineState, refusal: LineEvent | None, curve: bool) -> tuple[
             "the handshake was cut off: most likely the server key is not this daemon's",
             "Compare the fingerprint with `circuitd keys` on the daemon's machine",
         )
-    return "the handshake was cut off", "Is it a circuitd that listens there?"
+    # Who closes first is a race: a CURVE server may hang up before its mechanism has been read.
+    return (
+        "the handshake was cut off: most likely the daemon wants CURVE keys",
+        "Give its public key and your own key pair (`circuitd keys`), if it is a circuitd",
+    )
