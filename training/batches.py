@@ -19,38 +19,44 @@ ALIGNED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Streams:
-    """Training text, held-out text, and snippets with the offsets at which they begin."""
+    """Training text, held-out text, and snippets: where they begin, what each token weighs."""
 
     train: Tokens
     held_out: Tokens
     snippets: Tokens
     snippet_starts: NDArray[np.int64]
+    snippet_weights: NDArray[np.uint8]
 
 
 def load(work: Path) -> Streams:
     """The streams in `work`, mapped into memory."""
-    names = ("train", "held_out", "snippets", "snippet_starts")
+    names = ("train", "held_out", "snippets", "snippet_starts", "snippet_weights")
     return Streams(*(np.load(work / f"{name}.npy", mmap_mode="r") for name in names))
 
 
 def training_batch(
     streams: Streams, *, seed: int, step: int, n_windows: int, length: int, snippet_share: float
-) -> NDArray[np.int64]:
-    """Token ids `[n_windows, length + 1]` of the batch of `step`."""
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The batch of `step`: token ids and their weights in the loss, both `[n_windows, length + 1]`.
+
+    Tokens of natural text weigh 1.
+    """
     rng = np.random.default_rng([seed, step])
     windows = np.empty((n_windows, length + 1), np.int64)
-    for row in windows:
+    weights = np.ones((n_windows, length + 1), np.float32)
+    for i in range(n_windows):
         if rng.random() >= snippet_share:
-            stream, start = streams.train, rng.integers(len(streams.train) - length)
-        else:
-            stream = streams.snippets
-            start = rng.integers(len(stream) - length)
-            if rng.random() < ALIGNED_SHARE:
-                # The snippet that `start` falls into, so that long ones are not seen less.
-                index = np.searchsorted(streams.snippet_starts, start, side="right") - 1
-                start = min(streams.snippet_starts[index], len(stream) - length - 1)
-        row[:] = stream[start : start + length + 1]
-    return windows
+            start = rng.integers(len(streams.train) - length)
+            windows[i] = streams.train[start : start + length + 1]
+            continue
+        start = rng.integers(len(streams.snippets) - length)
+        if rng.random() < ALIGNED_SHARE:
+            # The snippet that `start` falls into, so that long ones are not seen less.
+            index = np.searchsorted(streams.snippet_starts, start, side="right") - 1
+            start = min(streams.snippet_starts[index], len(streams.snippets) - length - 1)
+        windows[i] = streams.snippets[start : start + length + 1]
+        weights[i] = streams.snippet_weights[start : start + length + 1]
+    return windows, weights
 
 
 def held_out_windows(streams: Streams, n_windows: int, length: int) -> NDArray[np.int64]:

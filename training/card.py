@@ -94,6 +94,7 @@ def sitting_rows(sittings: list[dict[str, Any]]) -> list[tuple[object, ...]]:
             sitting["from_step"],
             *(sitting["options"][key] for key in keys),
             f"{sitting['snippets']['n_drill_tokens'] / sitting['snippets']['n_tokens']:.0%}",
+            sitting["snippets"].get("answer_weight", 1),
         )
         for sitting in sittings
     ]
@@ -167,7 +168,8 @@ def run_facts(run: Path) -> dict[str, object]:
     progress = [json.loads(line) for line in (run / "progress.json").read_text().splitlines()]
     last = progress[-1]
     alive = [row for key, row in sorted(last.items()) if key.startswith("num_alive_neurons/c_fc")]
-    head = ["from step", "batch", "lr", "decay", "minutes", "steps", "seed", "snippets", "drills"]
+    head = ["from step", "batch", "lr", "decay", "minutes", "steps", "seed"]
+    head += ["snippets", "drills", "answer weight"]
     return {
         "kind": "weight-sparse" if options["preset"] == "sparse" else "dense",
         "preset": options["preset"],

@@ -64,25 +64,37 @@ def names_of(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, _ in zip(ranked, range(N_NAMES), strict=False))
 
 
-def drill_stream(seed: int, names: tuple[str, ...]) -> Iterator[str]:
-    """Yield documents of four to ten filled templates, forever; equal arguments, equal streams."""
+def drill_stream(seed: int, names: tuple[str, ...]) -> Iterator[tuple[str, list[int]]]:
+    """Yield documents of four to ten filled templates, forever; equal arguments, equal streams.
+
+    With each document come the offsets, in bytes, at which its answers begin.
+    """
     rng = random.Random(f"drills:{seed}")
     own = POOLS["train"]
     pools: Mapping[str, tuple[str, ...]] = {**own, "v": tuple(dict.fromkeys(own["v"] + names))}
     specs = list(BUILT_IN.values())
     weights = [WEIGHTS.get(spec.name, 1.0) for spec in specs]
     while True:
-        pieces: list[str] = []
+        text, answers = "", []
         for spec in rng.choices(specs, weights, k=rng.randint(4, 10)):
             chosen = rng.choice(spec.train)
             side = rng.randrange(2)
             words = draw_words(chosen.slots, pools, rng)
-            code = chosen.prompt.render(side, words) + chosen.completion.render(side, words)
+            prompt = chosen.prompt.render(side, words)
+            completion = chosen.completion.render(side, words)
+            opening = ""
             if spec.name in WRAPPED and rng.random() < WRAPPED_SHARE:
                 header = rng.choice(HEADERS)
-                code = header.render(0, draw_words(header.slots, pools, rng)) + indent(code, "    ")
-            if code[0] != " " and rng.random() < PREAMBLE_SHARE:
-                opening = rng.choice(PREAMBLES["train"])
-                code = opening.render(0, draw_words(opening.slots, pools, rng)) + code
-            pieces.append(code)
-        yield "\n".join(pieces)
+                opening = header.render(0, draw_words(header.slots, pools, rng))
+                prompt, completion = _indented(prompt), _indented(completion)[4:]
+            if prompt[0] != " " and rng.random() < PREAMBLE_SHARE:
+                preamble = rng.choice(PREAMBLES["train"])
+                opening = preamble.render(0, draw_words(preamble.slots, pools, rng))
+            text += opening + prompt
+            answers.append(len(text.encode()))
+            text += completion + "\n"
+        yield text, answers
+
+
+def _indented(code: str) -> str:
+    return indent(code, "    ")

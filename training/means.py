@@ -35,7 +35,7 @@ SAMPLE_PACKAGES = ("django", "jax", "keras", "networkx", "sqlalchemy", "sympy", 
 def mixture(streams: batches.Streams, length: int, snippet_share: float) -> NDArray[np.int64]:
     """Windows `[N, T]` of pretraining text: half held-out files, half the training mixture."""
     held_out = batches.held_out_windows(streams, N_HELD_OUT_WINDOWS, length)
-    training = batches.training_batch(
+    training, _ = batches.training_batch(
         streams,
         seed=MEANS_SEED,
         step=0,

@@ -65,11 +65,13 @@ class Network(nn.Module):
         """Logits `[B, T, V]`."""
         return F.linear(self.stream(tokens), self.lm_head.weight, self.final_logits_bias)
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of `targets` `[B, T]`."""
+    def loss(self, tokens: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats of `targets` `[B, T]`, weighted by `weights` `[B, T]`."""
         x = self.stream(tokens).flatten(0, 1)
-        weight, bias = self.lm_head.weight, self.final_logits_bias
-        return _CrossEntropy.apply(x, weight, bias, targets.flatten())  # pyright: ignore[reportReturnType] # apply is untyped
+        if weights is None:
+            weights = torch.ones_like(targets, dtype=torch.float32)
+        parts = (self.lm_head.weight, self.final_logits_bias, targets.flatten(), weights.flatten())
+        return _CrossEntropy.apply(x, *parts)  # pyright: ignore[reportReturnType] # apply is untyped
 
 
 def n_kept(config: GPTConfig, width: int) -> int:
@@ -177,7 +179,7 @@ class _SinkAttention(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Unembedding and mean cross-entropy together, in chunks that stay in the cache.
+    """Unembedding and weighted mean cross-entropy together, in chunks that stay in the cache.
 
     Logits of a whole batch are the largest tensor of the step; they are never stored: each
     chunk's gradient is computed while its logits are at hand.
@@ -186,8 +188,11 @@ class _CrossEntropy(torch.autograd.Function):
     N_ROWS = 512
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, row_weights: Tensor
+    ) -> Tensor:
         low, low_weight, low_bias = x.bfloat16(), weight.bfloat16(), bias.bfloat16()
+        shares = (row_weights / row_weights.sum()).unsqueeze(-1)  # [N, 1], together 1
         grad_x = torch.empty_like(x)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         loss = torch.zeros((), dtype=torch.float32)
@@ -198,18 +203,18 @@ class _CrossEntropy(torch.autograd.Function):
             target = targets[rows].unsqueeze(-1)
             target_logits = p.gather(-1, target)
             total = p.exp_().sum(-1, keepdim=True)
-            loss += (total.log() - target_logits).sum()
+            loss += (shares[rows] * (total.log() - target_logits)).sum()
             p /= total
             p.scatter_add_(-1, target, torch.full_like(target_logits, -1.0))
+            p *= shares[rows]
             grad = p.bfloat16()
-            grad_x[rows] = grad @ low_weight
+            grad_x[rows] = (grad @ low_weight).float()
             grad_weight += grad.T @ low[rows]
             grad_bias += p.sum(0)
-        n = x.shape[0]
-        ctx.save_for_backward(grad_x.div_(n), grad_weight.div_(n), grad_bias.div_(n))
-        return loss / n
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
+        return loss
 
     @staticmethod
-    def backward(ctx, grad_loss: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, grad_loss: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_x, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_x * grad_loss, grad_weight * grad_loss, grad_bias * grad_loss, None
+        return grad_x * grad_loss, grad_weight * grad_loss, grad_bias * grad_loss, None, None

@@ -22,6 +22,8 @@ from training.drills import drill_stream, names_of
 COUNTS_FILE = "corpus.json"
 #: Names for the drills are counted in every eighth training document.
 NAME_STRIDE = 8
+#: The answer of a drill counts this many times in the loss: it is one token of about twenty.
+ANSWER_WEIGHT = 8
 
 
 def write_streams(
@@ -29,7 +31,8 @@ def write_streams(
 ) -> None:
     """Tokenise the corpus in `work/wheels` and generated snippets into `work`.
 
-    Writes `train.npy`, `held_out.npy`, `snippets.npy`, `snippet_starts.npy` and `corpus.json`.
+    Writes `train.npy`, `held_out.npy`, `snippets.npy`, `snippet_starts.npy`,
+    `snippet_weights.npy` and `corpus.json`.
     `drill_share` is the share of the snippet documents that are drills.
     """
     documents = list(corpus.documents(work / "wheels"))
@@ -48,12 +51,12 @@ def write_streams(
             row["n_held_out"] += held_out
         np.save(work / f"{name}.npy", joined(pieces, tokenizer.end_of_text)[0])
     names = names_of([d.text for d in documents if not d.held_out][::NAME_STRIDE])
-    snippets = _write_snippets(work, tokenizer, n_snippet_tokens, drill_share, names, seed)
+    snippets = write_snippets(work, tokenizer, n_snippet_tokens, drill_share, names, seed)
     summary = {"packages": counts, "snippets": snippets}
     (work / COUNTS_FILE).write_text(json.dumps(summary, indent=1))
 
 
-def _write_snippets(
+def write_snippets(
     work: Path,
     tokenizer: Tokenizer,
     n_wanted: int,
@@ -61,19 +64,35 @@ def _write_snippets(
     names: tuple[str, ...],
     seed: int,
 ) -> dict[str, Any]:
+    """Generate `n_wanted` tokens of snippets into `work` and return their counts.
+
+    `names` fill the drills, which are `drill_share` of the documents.
+    """
     plain, drills = snippet_stream(seed), drill_stream(seed, names)
     rng = random.Random(f"mix:{seed}")
     pieces: list[list[int]] = []
+    weights: list[NDArray[np.uint8]] = []
     n_tokens = n_drill_tokens = 0
     while n_tokens < n_wanted:
         is_drill = rng.random() < drill_share
-        pieces.append(tokenizer.encode(next(drills if is_drill else plain)))
-        n_tokens += len(pieces[-1]) + 1
-        n_drill_tokens += (len(pieces[-1]) + 1) * is_drill
+        text, answers = next(drills) if is_drill else (next(plain), [])
+        ids = tokenizer.encode(text)
+        # An answer that a longer token swallows, or that begins inside one, weighs nothing more.
+        is_answer = np.isin(tokenizer.byte_offsets(ids)[:, 0], answers)
+        weights.append(np.append(np.where(is_answer, ANSWER_WEIGHT, 1), 1).astype(np.uint8))
+        pieces.append(ids)
+        n_tokens += len(ids) + 1
+        n_drill_tokens += (len(ids) + 1) * is_drill
     tokens, starts = joined(pieces, tokenizer.end_of_text)
     np.save(work / "snippets.npy", tokens)
     np.save(work / "snippet_starts.npy", starts)
-    return {"n_documents": len(pieces), "n_tokens": n_tokens, "n_drill_tokens": n_drill_tokens}
+    np.save(work / "snippet_weights.npy", np.concatenate(weights))
+    return {
+        "n_documents": len(pieces),
+        "n_tokens": n_tokens,
+        "n_drill_tokens": n_drill_tokens,
+        "answer_weight": ANSWER_WEIGHT,
+    }
 
 
 def joined(

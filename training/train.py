@@ -158,7 +158,8 @@ class Run:
 
     def _train_step(self) -> float:
         options, length = self.options, self.network.config.block_size
-        windows = torch.from_numpy(
+        windows, weights = map(
+            torch.from_numpy,
             batches.training_batch(
                 self.streams,
                 seed=options.seed,
@@ -166,13 +167,13 @@ class Run:
                 n_windows=options.batch,
                 length=length,
                 snippet_share=options.snippet_share,
-            )
+            ),
         )
         progress = self.progress
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.lr_at(progress)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = self.network.loss(windows[:, :-1], windows[:, 1:])
+            loss = self.network.loss(windows[:, :-1], windows[:, 1:], weights[:, 1:])
         loss.backward()
         optimise.normalise_gradients(self.network)
         self.optimiser.step()

@@ -32,14 +32,18 @@ def test_packages_are_pinned_once_each() -> None:
 def streams() -> Streams:
     snippets = np.arange(1000, 1400, dtype=np.uint16)
     starts = np.arange(0, 400, 40)
+    weights = np.where(snippets % 2 == 0, 8, 1).astype(np.uint8)
     natural = np.arange(500, dtype=np.uint16)
-    return Streams(natural, natural[::-1].copy(), snippets, starts)
+    return Streams(natural, natural[::-1].copy(), snippets, starts, weights)
 
 
 def batch(step: int, snippet_share: float) -> np.ndarray:
-    return training_batch(
+    windows, weights = training_batch(
         streams(), seed=7, step=step, n_windows=64, length=16, snippet_share=snippet_share
     )
+    is_heavy = (windows >= 1000) & (windows % 2 == 0)
+    np.testing.assert_array_equal(weights, np.where(is_heavy, 8.0, 1.0))
+    return windows
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
