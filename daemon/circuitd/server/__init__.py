@@ -1,1 +1,1 @@
-"""The front process: sockets, sessions, scheduling, residency, jobs. No torch, nothing that blocks."""
+"""The front process: sockets, queues, residency, sessions, jobs. No torch, nothing that blocks."""

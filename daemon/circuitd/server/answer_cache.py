@@ -35,7 +35,7 @@ class AnswerCache:
         make_results: Callable[[Callable[[Sequence[Segment]], None]], ResultCache],
         task_signature: Callable[[str], str],
     ) -> None:
-        """`make_results(on_release)` opens the store; `task_signature(name)` tells a task file's state."""
+        """`make_results(on_release)` opens the store; `task_signature` knows task files."""
         self.leases = leases
         self.segments = segments
         self._task_signature = task_signature

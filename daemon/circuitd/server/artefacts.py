@@ -1,4 +1,4 @@
-"""Fetched models on disk, as one kind of cache: what is there, how large, and how to be rid of it."""
+"""Fetched models on disk, as one kind of cache: what is there, how large, how to be rid of it."""
 
 from __future__ import annotations
 

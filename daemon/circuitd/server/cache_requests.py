@@ -1,6 +1,6 @@
 """Requests about what is kept: models, held activations, answers, fetched artefacts, tokenizers.
 
-Each kind answers the same five questions (stats, list, pin, evict, clear) through a `CacheKindView`.
+Each kind answers the same questions (stats, list, pin, evict, clear) through a `CacheKindView`.
 Tokenizers are small and live in the workers beside the models that use them: they are listed, and
 go when those models go.
 """

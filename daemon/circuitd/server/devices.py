@@ -20,14 +20,18 @@ _PATIENCE_S: Final = 60.0
 async def choose_devices(setting: str | Sequence[str]) -> tuple[str, ...]:
     """The devices asked for; for "auto" every CUDA device, else the CPU.
 
-    On a machine without an NVIDIA driver nothing is asked, so that starting costs no import of torch.
+    Without an NVIDIA driver nothing is asked, so that starting costs no import of torch.
     """
     if not isinstance(setting, str):
         return tuple(setting)
-    if not Path("/dev/nvidiactl").exists():
+    if not _has_nvidia_driver():
         return ("cpu",)
     n = await _count_cuda_devices()
     return tuple(f"cuda:{i}" for i in range(n)) or ("cpu",)
+
+
+def _has_nvidia_driver() -> bool:
+    return Path("/dev/nvidiactl").exists()
 
 
 async def _count_cuda_devices() -> int:

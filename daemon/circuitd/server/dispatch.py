@@ -1,4 +1,4 @@
-"""From a request to an answer: cache, queue, model, worker. The pure parts decide, this carries out.
+"""From a request to an answer: cache, queue, model, worker. Pure parts decide, this carries out.
 
 The scheduler says what runs next, residency what is loaded where, leases what is held; here their
 instructions become messages to workers, and the workers' messages become events for them. Who asked
@@ -12,63 +12,31 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
 
 from circuit_protocol import requests as r
 from circuit_protocol.errors import (
     Cancelled,
     CircuitError,
     DeadlineExceeded,
-    InternalError,
     OutOfMemory,
     WorkerDied,
     from_info,
 )
 from circuit_protocol.tensors import Frame
 from circuitd import work
+from circuitd.server.admission import Admission
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.catalog import Catalog, Located
+from circuitd.server.owner import Owner
 from circuitd.server.residency import Instruction, Refused, Residency, StartLoad, StartUnload
 from circuitd.server.scheduler import ClientId, Scheduler, WorkItem
 from circuitd.server.supervisor import Supervisor, Worker
-from circuitd.server.validation import handles_in, prompt_cost
-from circuitd.store.results import StoredReply
+from circuitd.server.validation import handles_in
 
 log = logging.getLogger(__name__)
 
 #: A job that has cost this many workers their life fails.
 MAX_JOB_DEATHS = 3
-
-
-class Owner(Protocol):
-    """Who wants a work item's answers."""
-
-    #: Who leases the tensors the answers name.
-    lessee: ClientId
-    #: Whether it goes on at the daemon's next start (a job).
-    outlives_daemon: bool
-
-    def started(self) -> None:
-        """A worker has begun."""
-        ...
-
-    def answered(
-        self, header: bytes, frames: tuple[Frame, ...], *, final: bool, error: bool
-    ) -> None:
-        """A reply to pass on. A final one ends it; `error` marks one that says what went wrong."""
-        ...
-
-    def from_cache(self, reply: StoredReply) -> None:
-        """A stored reply; ends it."""
-        ...
-
-    def failed(self, error: CircuitError) -> None:
-        """It came to nothing; ends it."""
-        ...
-
-    def lost_worker(self) -> None:
-        """The worker was lost; it waits for another."""
-        ...
 
 
 #: Called when a model is resident (with None) or will not be.
@@ -97,10 +65,9 @@ class Dispatcher:
         self._device_budget_nbytes = device_budget_nbytes
         self._numbers = count(1)
         self._loop = asyncio.get_running_loop()
-        #: Who owns each unfinished item, queued, running or still being prepared.
+        #: Who owns each item of the scheduler.
         self.owners: dict[int, Owner] = {}
-        #: Items that still wait for a file to be read or fetched.
-        self._preparing: dict[int, asyncio.Task[None]] = {}
+        self._admission = Admission(catalog, cache, enqueue=self._enqueue, clock=clock)
         self._ready: dict[int, Worker] = {}
         self._load_waiters: dict[work.ModelKey, list[LoadWaiter]] = {}
         self._unload_waiters: dict[work.ModelKey, list[Callable[[], None]]] = {}
@@ -138,7 +105,8 @@ class Dispatcher:
         if isinstance(request, r.Reduce):
             item.segments = (self.cache.leases.use(owner.lessee, request.handle, now),)
         if isinstance(request, r.DescribeModel):
-            return self._with_model(item, owner, request.model, "float32", resident=False)
+            self._admission.admit(item, owner, request.model, "float32")
+            return item.number
         if not isinstance(request, r.ModelRequest):
             self._enqueue(item, owner, None)
             return item.number
@@ -148,13 +116,13 @@ class Dispatcher:
         item.segments = tuple(
             self.cache.leases.use(owner.lessee, handle, now) for handle in handles_in(request)
         )
-        return self._with_model(item, owner, request.model, request.dtype, resident=True)
+        self._admission.admit(item, owner, request.model, request.dtype)
+        return item.number
 
     def stop(self, number: int, error: CircuitError) -> None:
-        """End an unfinished item, wherever it is: at once if it waits, at its next step if it runs."""
-        if (task := self._preparing.pop(number, None)) is not None:
-            task.cancel()
-            self.owners.pop(number).failed(error)
+        """End an unfinished item: at once if it waits, at its next step if it runs."""
+        if (owner := self._admission.cancel(number)) is not None:
+            owner.failed(error)
             return
         item = self.scheduler.items.get(number)
         if item is None:
@@ -204,12 +172,13 @@ class Dispatcher:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is queued, running or being prepared."""
-        return not self.owners
+        return not self.owners and not self._admission.preparing
 
     @property
     def is_drained(self) -> bool:
         """Whether everything unfinished goes on at the next start."""
-        return all(owner.outlives_daemon for owner in self.owners.values())
+        preparing = (owner for owner, _ in self._admission.preparing.values())
+        return all(owner.outlives_daemon for owner in (*self.owners.values(), *preparing))
 
     # ---- what workers say
 
@@ -249,7 +218,7 @@ class Dispatcher:
         self.pump()
 
     def worker_hopeless(self, device: str, reason: str) -> None:
-        """A worker keeps dying as it starts: whoever waits is told, unless another worker can serve."""
+        """A worker keeps dying as it starts: tell who waits, unless another worker can serve."""
         if self._ready:
             return
         error = WorkerDied(
@@ -291,7 +260,7 @@ class Dispatcher:
     # ---- turns
 
     def pump(self) -> None:
-        """Give workers what they can take now, and set the alarm for the next deadline or expiry."""
+        """Give workers what they can take now; set the alarm for the next deadline or expiry."""
         now = self.clock()
         for worker in self._ready.values():
             while items := self.scheduler.take(worker.number, self._can_run(worker.number), now):
@@ -300,7 +269,7 @@ class Dispatcher:
                         self.residency.use(item.model, now)
                     self.owners[item.number].started()
                 message = work.Run(
-                    items=tuple(_to_worker(item) for item in items), priority=items[0].priority
+                    items=tuple(item.for_worker() for item in items), priority=items[0].priority
                 )
                 frames = [frame for item in items for frame in item.frames]
                 self.supervisor.send(worker, message, frames)
@@ -312,89 +281,22 @@ class Dispatcher:
         """Stop the clock and what is being prepared."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._preparing.values():
-            task.cancel()
+        self._admission.close()
 
-    # ---- within: on the way to the queue
-
-    def _with_model(
-        self, item: WorkItem, owner: Owner, name: str, dtype: r.DTypeName, *, resident: bool
-    ) -> int:
-        located = self.catalog.locate(name, dtype)
-        if located is None:
-            self._prepare(item, owner, self._fetch_model(item, owner, name, dtype, resident))
-        else:
-            self._located(item, owner, located, resident)
-        return item.number
-
-    async def _fetch_model(
-        self, item: WorkItem, owner: Owner, name: str, dtype: r.DTypeName, resident: bool
-    ) -> None:
-        located = await asyncio.to_thread(self.catalog.fetch, name, dtype)
-        del self._preparing[item.number]
-        self._located(item, owner, located, resident)
-
-    def _located(self, item: WorkItem, owner: Owner, located: Located, resident: bool) -> None:
-        item.model = located.key
-        request = item.request
-        if isinstance(request, r.Forward) and not request.interventions:
-            item.merge_key = (located.key, item.priority)
-            item.cost = prompt_cost(request.prompts)
-        item.question = self.cache.question(item)
-        if item.question is not None:
-            stored = self.cache.peek(item.question, owner.lessee, self.clock())
-            if stored is not None:
-                owner.from_cache(stored)
-                return
-            if self.cache.results.is_on_disk(item.question):
-                self._prepare(item, owner, self._read_answer(item, owner, located, item.question))
-                return
-        self._enqueue(item, owner, located if resident else None)
-        self.pump()
-
-    async def _read_answer(
-        self, item: WorkItem, owner: Owner, located: Located, question: str
-    ) -> None:
-        stored = await self.cache.get(question, owner.lessee, self.clock())
-        self._preparing.pop(item.number, None)
-        self.owners.pop(item.number, None)
-        if stored is not None:
-            owner.from_cache(stored)
-            return
-        self._enqueue(item, owner, located)
-        self.pump()
-
-    def _prepare(self, item: WorkItem, owner: Owner, steps) -> None:
-        self.owners[item.number] = owner
-
-        async def run() -> None:
-            try:
-                await steps
-            except CircuitError as error:
-                self._preparing.pop(item.number, None)
-                self.owners.pop(item.number, None)
-                owner.failed(error)
-            except Exception:
-                log.exception("request %s failed on its way to the queue", item.request_id)
-                self._preparing.pop(item.number, None)
-                self.owners.pop(item.number, None)
-                owner.failed(InternalError("the request failed on its way to the queue"))
-
-        self._preparing[item.number] = asyncio.create_task(run())
+    # ---- within: the queue
 
     def _enqueue(self, item: WorkItem, owner: Owner, located: Located | None) -> None:
         """Queue an item; `located` is the model it has to wait for. Raises CircuitError."""
         self.scheduler.submit(item)
         self.owners[item.number] = owner
-        if located is None:
-            self.pump()
-            return
         try:
-            self._want(located, None)
+            if located is not None:
+                self._want(located, None)
         except CircuitError:
             self.scheduler.stop(item)
             del self.owners[item.number]
             raise
+        self.pump()
 
     def _want(self, located: Located, device: str | None) -> None:
         self.residency.other_nbytes = self.cache.nbytes
@@ -427,24 +329,15 @@ class Dispatcher:
             self._carry_out(self.residency.abandon(item.model, self.clock()))
 
     def _ask_cache_again(self, key: work.ModelKey) -> None:
-        """Now that the model's hash is known, what waits for it may have been answered before."""
+        """A model's hash has become known: what waits for the model may have an answer already."""
         for item in [i for i in self.scheduler.queued() if i.model == key and i.question is None]:
-            item.question = self.cache.question(item)
-            if item.question is None:
-                continue
-            owner = self.owners[item.number]
-            stored = self.cache.peek(item.question, owner.lessee, self.clock())
-            if stored is None and self.cache.results.is_on_disk(item.question):
-                # It keeps its place in the queue only in spirit: reading is quicker than waiting.
-                self.scheduler.stop(item)
-                self._leave_queue(item)
-                located = Located(key, item.request.model if item.request else "", 0)
-                self._prepare(item, owner, self._read_answer(item, owner, located, item.question))
-            elif stored is not None:
+
+            def leave(item: WorkItem = item) -> None:
                 self.scheduler.stop(item)
                 self._leave_queue(item)
                 del self.owners[item.number]
-                owner.from_cache(stored)
+
+            self._admission.answer_after_all(item, self.owners[item.number], leave)
 
     # ---- within: answers
 
@@ -540,17 +433,6 @@ class Dispatcher:
             self.stop(item.number, error)
         self._carry_out(self.residency.plan(now))
         self.pump()
-
-
-def _to_worker(item: WorkItem) -> work.Item:
-    return work.Item(
-        work=item.number,
-        header=item.header,
-        n_frames=len(item.frames),
-        model=item.model,
-        segments=item.segments,
-        checkpoint_dir=item.checkpoint_dir,
-    )
 
 
 def _why_not_again(item: WorkItem, is_suspected: bool, reason: str) -> CircuitError | None:

@@ -1,4 +1,4 @@
-"""The front process's heart: a message comes in, is understood or refused, and reaches its answerer.
+"""The heart of the front: a message comes in, is understood or refused, reaches its answerer.
 
 This is the one loop that must go on: whatever a handler raises becomes a typed error for its
 client, and nothing a client sends can stop the others. Everything that is decided elsewhere (who
@@ -36,6 +36,7 @@ from circuit_protocol.replies import Failed, Reply
 from circuit_protocol.tensors import Frame
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.artefacts import Artefacts
+from circuitd.server.asker import Asker
 from circuitd.server.dispatch import Dispatcher
 from circuitd.server.idempotency import Idempotency, Principal, Remembered
 from circuitd.server.jobs import Jobs
@@ -49,7 +50,6 @@ from circuitd.server.supervisor import Supervisor
 from circuitd.server.tensor_requests import RunningFetch, credit, send_chunks
 from circuitd.server.validation import check_request
 from circuitd.settings import Settings
-from circuitd.store.results import StoredReply
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class Front:
             steps = self.jobs.accept(self, entry, request, message.header, message.frames)
             self.spawn(entry, steps)
             return
-        asker = _Asker(self, entry)
+        asker = Asker(self, entry)
         number = self.dispatcher.begin(
             request, message.header, message.frames, asker, client=entry.client
         )
@@ -250,7 +250,7 @@ class Front:
         request: r.AnyRequest,
         frames: tuple[Frame, ...],
     ) -> bool:
-        """Whether to carry a request with an idempotency key out; else it is or will be answered."""
+        """Whether to carry out a request that has a key; if not, it is or will be answered."""
         key = request.idempotency_key or ""
         principal = client.principal
         digest = request_digest(request, frames)
@@ -335,10 +335,10 @@ class Front:
         error: bool = False,
     ) -> None:
         """Send a reply somebody else encoded, renumbered if need be, progress thinned."""
-        if not final and reply_type(header) == "progress":
-            if not self.book.may_report(entry, self._loop.time()):
-                entry.withheld += 1
-                return
+        is_progress = not final and reply_type(header) == "progress"
+        if is_progress and not self.book.may_report(entry, self._loop.time()):
+            entry.withheld += 1
+            return
         seq = self.book.number(entry, final=final, failed=error)
         if seq is None:
             return
@@ -408,37 +408,6 @@ class Front:
         if client is not None:
             for request_id in list(client.fetches):
                 send_chunks(self, client, request_id)
-
-
-class _Asker:
-    """A client's open request as the owner of a work item."""
-
-    def __init__(self, front: Front, entry: OpenRequest) -> None:
-        self._front = front
-        self._entry = entry
-        self.lessee = entry.client
-        self.outlives_daemon = False
-
-    def started(self) -> None:
-        """Nothing to tell the client."""
-
-    def answered(
-        self, header: bytes, frames: tuple[Frame, ...], *, final: bool, error: bool
-    ) -> None:
-        """Pass a worker's reply on."""
-        self._front.pass_on(self._entry, header, frames, final=final, error=error)
-
-    def from_cache(self, reply: StoredReply) -> None:
-        """Answer with a stored reply."""
-        header = rewritten(reply.header, request_id=self._entry.request_id, seq=0, cached=True)
-        self._front.pass_on(self._entry, header, reply.frames, final=True)
-
-    def failed(self, error: CircuitError) -> None:
-        """End the request with an error."""
-        self._front.fail(self._entry, error)
-
-    def lost_worker(self) -> None:
-        """The client just waits a little longer."""
 
 
 def _ending() -> ShuttingDown:

@@ -1,8 +1,8 @@
 """Answers to requests that may come twice: the second try gets what the first one got.
 
-A pure state machine. A key belongs to a *principal*, the person behind a connection (a CURVE key, or
-this machine's user), because the retry usually comes over a new connection. Only final replies are
-kept, for an hour, within a bound of bytes; an error that says "try again" is not kept, and neither
+A pure state machine. A key belongs to a *principal*, the person behind a connection (a CURVE key,
+or this machine's user), because the retry usually comes over a new connection. Only final replies
+are kept, for an hour, within a bound of bytes; an error that says "try again" is not, and neither
 is the end of a request whose client left.
 """
 
@@ -54,7 +54,7 @@ class Idempotency:
 
     def begin(
         self, principal: Principal, key: str, digest: bytes, waiter: Waiter, now: float
-    ) -> Remembered | None | bool:
+    ) -> Remembered | bool | None:
         """A request with a key arrives. `digest` is that of what it asks, without its id.
 
         None: it is the first, carry it out and call `finish` or `forget`. True: the first try still
@@ -115,7 +115,7 @@ class Idempotency:
                 self._drop(name)
 
     def _shrink(self) -> None:
-        """Drop the oldest finished entries beyond the bounds; unfinished ones are bounded by the queues."""
+        """Drop the oldest finished entries beyond the bounds; the queues bound unfinished ones."""
         for name, entry in list(self.entries.items()):
             if len(self.entries) <= self.max_entries and self.nbytes <= self.max_nbytes:
                 return

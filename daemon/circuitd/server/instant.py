@@ -1,4 +1,4 @@
-"""What the front answers about the daemon itself, at once: hello, status, shutdown, cancel, tasks."""
+"""What the front answers about the daemon itself: hello, status, shutdown, cancel, tasks."""
 
 from __future__ import annotations
 
@@ -68,21 +68,21 @@ def status(front: Front, entry: OpenRequest, request: r.Status) -> None:
             state="ending" if front.ending.is_set() else "ready",
         )
     ]
-    for worker in front.supervisor.workers:
-        processes.append(
-            ProcessInfo(
-                role="worker",
-                pid=worker.process.pid,
-                rss_nbytes=worker.rss_nbytes,
-                device=worker.device,
-                state=worker.state,
-                restarts=worker.restarts,
-                running=tuple(
-                    f"{item.request_type} {item.request_id}"
-                    for item in scheduler.running_on(worker.number)
-                ),
-            )
+    processes += [
+        ProcessInfo(
+            role="worker",
+            pid=worker.process.pid,
+            rss_nbytes=worker.rss_nbytes,
+            device=worker.device,
+            state=worker.state,
+            restarts=worker.restarts,
+            running=tuple(
+                f"{item.request_type} {item.request_id}"
+                for item in scheduler.running_on(worker.number)
+            ),
         )
+        for worker in front.supervisor.workers
+    ]
     now = front.dispatcher.clock()
     front.reply(
         entry,

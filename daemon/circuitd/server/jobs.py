@@ -1,8 +1,8 @@
 """Jobs: requests that outlive their client and the daemon.
 
-A job is on disk before its client is told so. It runs as batch work with a checkpoint directory; its
-final reply is stored with it; whoever watches it hears its progress and, at the end, that reply.
-At start, the jobs that were not finished are queued again and go on from their checkpoints.
+A job is on disk before its client is told so. It runs as batch work with a checkpoint directory;
+its final reply is stored with it; whoever watches it hears its progress and, in the end, that
+reply. At start, the jobs that were not finished are queued again and go on from their checkpoints.
 
 Records are written in one thread, in order; the loop never waits for the disk. A reply that could
 not be recorded (a full disk) is still given to the watchers, and the job will run again.
@@ -101,6 +101,7 @@ class Jobs:
         """`keep` finished jobs, of at most `keep_nbytes` in all, stay on record."""
         self.thread = thread
         self._dispatcher = dispatcher
+        self._cache = dispatcher.cache
         self._keep = keep
         self._keep_nbytes = keep_nbytes
         self.runs: dict[str, JobRun] = {}
@@ -149,7 +150,7 @@ class Jobs:
     def _begin(
         self, info: JobInfo, request: r.Request, header: bytes, frames: tuple[Frame, ...]
     ) -> None:
-        run = JobRun(self, info, lessee=b"\xffjob " + info.job.encode())
+        run = JobRun(self, info, lessee=_lessee(info.job))
         self.runs[info.job] = run
         try:
             run.number = self._dispatcher.begin(
@@ -192,7 +193,8 @@ class Jobs:
         finally:
             del self.runs[run.info.job]
             self.tell(run, header, frames, final=True, error=error is not None)
-        await self.thread.prune(self._keep, self._keep_nbytes)
+        for forgotten in await self.thread.prune(self._keep, self._keep_nbytes):
+            self._cache.delete(self._cache.leases.release_all(_lessee(forgotten)))
 
     def tell(
         self,
@@ -203,10 +205,17 @@ class Jobs:
         final: bool,
         error: bool = False,
     ) -> None:
-        """Pass a reply on to everyone who watches a job, under their own request's id and number."""
+        """Pass a reply on to all who watch a job, under the id and number of their own request."""
         for entry in list(run.watchers):
+            self.share_tensors(run.info.job, entry)
             theirs = rewritten(header, request_id=entry.request_id, seq=entry.seq)
             self.front.pass_on(entry, theirs, frames, final=final, error=error)
+
+    def share_tensors(self, job: str, entry: OpenRequest) -> None:
+        """Lease the tensors a job's replies name to who is about to be told of them."""
+        leases = self._cache.leases
+        handles = tuple(leases.by_client.get(_lessee(job), ()))
+        leases.share(entry.client, handles, self._dispatcher.clock())
 
     def record(self, write: Coroutine[Any, Any, Any]) -> None:
         """Write in the background; a record that cannot be written is worth a line in the log."""
@@ -226,6 +235,11 @@ class Jobs:
         if self._writes:
             await asyncio.wait(self._writes)
         await self.thread.close()
+
+
+def _lessee(job: str) -> ClientId:
+    """As whom a job leases the tensors its replies name, as long as it is on record."""
+    return b"\xffjob " + job.encode()
 
 
 # ------------------------------------------------------------------------------------- requests
@@ -252,6 +266,7 @@ async def watch_job(front: Front, entry: OpenRequest, request: r.WatchJob) -> No
         if stored is not None:
             header = rewritten(stored.header, request_id=entry.request_id, seq=entry.seq)
             error = reply_type(header) == "error"
+            jobs.share_tensors(request.job, entry)
             front.pass_on(entry, header, stored.frames, final=True, error=error)
             return
     run = jobs.runs.get(request.job)

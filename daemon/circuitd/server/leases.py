@@ -1,4 +1,4 @@
-"""Who holds which tensors: handles leased by clients, shared with the result cache, bounded in bytes.
+"""Who holds which tensors: leased by clients, shared with the result cache, bounded in bytes.
 
 A pure state machine. A held tensor lives as long as somebody leases it (a connection that got its
 handle, or a job) or the result cache keeps an answer that names it; what nobody leases is evicted,

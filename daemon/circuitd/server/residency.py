@@ -7,10 +7,11 @@ room it becomes a model that is loading, then resident, then unloading:
     wish ──(StartLoad)──> loading ──(loaded)──> resident ──(StartUnload)──> unloading ──> gone
       └──> Refused           └──(load_failed)──> gone
 
-Each worker's device has a byte budget. It counts the measured size of every model there (an estimate
-while it loads) and, in host memory, `other_nbytes`: held tensors and cached results. For a wish without room, the idle models that were
-used longest ago are unloaded; a model that is in use or pinned never is. `keep_alive_s` means what
-Ollama's does: seconds to stay after the last use, 0 to go at once, negative to stay for ever.
+Each worker's device has a byte budget. It counts the measured size of every model there (an
+estimate while it loads) and, in host memory, `other_nbytes`: held tensors and cached results. For a
+wish without room, the idle models that were used longest ago are unloaded; a model that is in use
+or pinned never is. `keep_alive_s` means what Ollama's does: seconds to stay after the last use, 0
+to go at once, negative to stay for ever.
 """
 
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ class Residency:
             self._start_idling(model, now)
 
     def pin(self, key: ModelKey, pinned: bool, now: float) -> bool:
-        """Exempt a resident model from eviction and keep_alive, or undo that; whether it changed."""
+        """Exempt a resident model from eviction and keep_alive, or not; whether that is new."""
         model = self.models[key]
         changed = model.pinned != pinned
         model.pinned = pinned
@@ -373,7 +374,7 @@ class Residency:
         return StartUnload(model.worker, model.key)
 
     def _free(self, place: Place, *, projected: bool = False) -> int:
-        """Bytes of the budget free on `place`; `projected` counts what is being unloaded as free."""
+        """Bytes free on `place`; `projected` counts what is being unloaded as free."""
         free = place.budget_nbytes - self._other_on(place)
         for model in self.models.values():
             if model.worker == place.worker and not (projected and model.state == "unloading"):

@@ -1,7 +1,7 @@
 """A ROUTER socket on the event loop: messages in, bounded outboxes out, and who has gone.
 
-ROUTER drops silently unless told otherwise, so it is told (`ROUTER_MANDATORY`): what a peer does not
-take now waits in an outbox of its own, counted in bytes; a peer whose outbox is full is dropped.
+ROUTER drops silently unless told otherwise, so it is told (`ROUTER_MANDATORY`): what a peer does
+not take now waits in an outbox of its own, counted in bytes; a peer whose outbox is full goes.
 
 A peer that vanishes (also by kill -9) is noticed at once: the socket's monitor names the connection
 that ended, and each peer's first message tells which connection it came over.
@@ -74,7 +74,7 @@ class RouterPort:
         outbox_nbytes: int = 256 << 20,
         keys: KeyPair | None = None,
     ) -> None:
-        """With `keys` the port speaks CURVE, and the context's ZAP handler decides who may enter."""
+        """With `keys` the port speaks CURVE; the context's ZAP handler decides who may enter."""
         self._on_message = on_message
         self._on_gone = on_gone
         self._on_drained = on_drained
@@ -117,7 +117,7 @@ class RouterPort:
     def send(self, peer: Peer, parts: Sequence[Frame]) -> None:
         """Send or queue one message. Large frames are not copied: do not change them afterwards.
 
-        For a peer that is not there (any more) nothing happens; one whose outbox is full is dropped.
+        For a peer that is not there nothing happens; one whose outbox is full is dropped.
         """
         state = self._peers.get(peer)
         if state is None or self._closed:

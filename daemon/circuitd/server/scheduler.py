@@ -22,7 +22,7 @@ from typing import Literal
 from circuit_protocol.errors import Busy
 from circuit_protocol.requests import ModelRequest
 from circuit_protocol.tensors import Frame
-from circuitd.work import ModelKey, Segment
+from circuitd.work import Item, ModelKey, Segment
 
 #: A connection: the number of its port in one byte, then its ZeroMQ routing id.
 ClientId = bytes
@@ -64,6 +64,17 @@ class WorkItem:
     run: int | None = None
     started_at: float = 0.0
     stopping: bool = False
+
+    def for_worker(self) -> Item:
+        """What a worker is told of it."""
+        return Item(
+            work=self.number,
+            header=self.header,
+            n_frames=len(self.frames),
+            model=self.model,
+            segments=self.segments,
+            checkpoint_dir=self.checkpoint_dir,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +237,7 @@ class Scheduler:
         return tuple(suspected), tuple(chain.from_iterable(lost[1:]))
 
     def requeue(self, item: WorkItem) -> None:
-        """Put an item that lost its worker back, ahead of its client's other work, bounds or not."""
+        """Put back an item that lost its worker, ahead of its client's other work, even if full."""
         self._enqueue(item, first=True)
 
     # ---- questions
@@ -271,7 +282,8 @@ class Scheduler:
             assert (item.run is None) == (item.worker is None)
             if item.run is not None:
                 run = self.runs[item.run]
-                assert item.number in run.items and run.worker == item.worker
+                assert item.number in run.items
+                assert run.worker == item.worker
         for worker in {run.worker for run in self.runs.values()}:
             mine_runs = [run for run in self.runs.values() if run.worker == worker]
             assert sum(r.priority == "interactive" for r in mine_runs) <= self.slots.interactive

@@ -1,7 +1,7 @@
 """Who may enter over TCP: ZeroMQ asks for each new connection, and the allow-list answers.
 
-ZAP (RFC 27): libzmq sends each CURVE handshake's client key to `inproc://zeromq.zap.01` and waits for
-a verdict. The list is read anew for each question, so allowing or disallowing a key takes effect at
+ZAP (RFC 27): libzmq sends each CURVE handshake's client key to `inproc://zeromq.zap.01` and waits
+for a verdict. The list is read anew each time, so that a key allowed or disallowed counts at
 once for new connections.
 """
 

@@ -1,5 +1,7 @@
 """Chunks of a fetch: every byte once, in order, never more than there is credit for."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def test_chunks_cover_the_range_in_order_within_the_credit(total, offset, chunk,
             fetch.check_invariants()
         assert len(spans) <= allowed
     assert spans[0].offset == offset
-    assert all(a.offset + a.nbytes == b.offset for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.offset + a.nbytes == b.offset for a, b in pairwise(spans))
     assert spans[-1].offset + spans[-1].nbytes == total
     assert [s.final for s in spans] == [False] * (len(spans) - 1) + [True]
 

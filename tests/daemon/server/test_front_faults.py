@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import zmq
+from msgspec.structs import replace
 
 from circuit_protocol import requests as r
 from circuit_protocol.replies import (
@@ -24,7 +25,6 @@ from circuit_protocol.session import SessionPatch
 from circuitd import work
 from circuitd.server.router_port import Message, RouterPort
 from front_harness import FakeFleet, FakeWorker, house, result
-from msgspec.structs import replace
 
 
 def code(reply: object) -> str:
@@ -148,9 +148,7 @@ async def test_a_client_that_is_killed_has_its_work_cancelled_at_once(tmp_path: 
             stdin=asyncio.subprocess.PIPE,
         )
         leases = h.front.cache.leases
-        async with asyncio.timeout(30):
-            while not (leases.held and h.front.sessions.attached):
-                await asyncio.sleep(0.01)
+        await h.fleet.until(lambda: bool(leases.held and h.front.sessions.attached), 30)
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
         await h.fleet.until(lambda: h.front.dispatcher.is_idle)
@@ -182,7 +180,7 @@ async def test_a_client_that_does_not_read_is_dropped_when_its_outbox_is_full(
         socket.send(b"hello")
     try:
         async with asyncio.timeout(5):
-            while len(messages) < 2:
+            while len(messages) < 2:  # noqa: ASYNC110 - filled by a callback
                 await asyncio.sleep(0.01)
         deaf_peer = next(m.peer for m in messages if m.peer != messages[0].peer)
         sent = 0

@@ -1,4 +1,4 @@
-"""Held tensors fetched in chunks, answers given a second time, and what happens when files change."""
+"""Held tensors fetched in chunks, answers given a second time, and files that change."""
 
 from pathlib import Path
 
@@ -187,6 +187,19 @@ async def test_a_cached_answer_with_a_handle_leases_it_to_the_next_asker(tmp_pat
         freed = await two.ask(r.CacheEvict(id="e", kind="activations", key=handle))
         assert freed == CacheFreed(id="e", entries=1, nbytes=N)
         assert await handle_for(two, use_cache=True) != handle
+
+
+async def test_who_watches_a_job_can_fetch_what_its_reply_names(tmp_path: Path) -> None:
+    async with house(tmp_path, on_item=held_logits) as h:
+        client, watcher = await h.client(), await h.client()
+        accepted = await client.ask(client.forward(detach=True))
+        assert isinstance(accepted, JobAccepted)
+        client.close()
+        reply = await watcher.ask(r.WatchJob(id="w", job=accepted.job))
+        assert isinstance(reply, ForwardResult)
+        assert isinstance(reply.logits, Handle)
+        await watcher.ask(r.Fetch(id="f", handle=reply.logits.handle, credit=16))
+        assert sum(len(frames[0]) for _, frames in watcher.replies["f"]) == N
 
 
 async def test_a_job_with_a_cached_answer_is_done_at_once(tmp_path: Path) -> None:

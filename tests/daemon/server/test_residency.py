@@ -1,4 +1,4 @@
-"""Models in memory: loaded on demand, kept as asked, evicted within a budget, never while in use."""
+"""Models in memory: loaded on demand, kept as asked, evicted within a budget, not while in use."""
 
 import pytest
 from hypothesis import settings

@@ -1,4 +1,4 @@
-"""The queues: bounded, fair, interactive first, forwards merged; the state never contradicts itself."""
+"""The queues: bounded, fair, interactive first, forwards merged; the state stays consistent."""
 
 import pytest
 from hypothesis import settings
