@@ -21,11 +21,11 @@ from circuitd.tasks.words import POOLS
 
 #: How often a task is drilled; a task that is not named here counts 1.
 WEIGHTS = {
-    "bracket_counting": 16.0,
-    "set_or_string_fixedvarname": 8.0,
-    "set_or_string": 2.0,
-    "if_equals": 2.0,
-    "for_while": 2.0,
+    "bracket_counting": 20.0,
+    "set_or_string_fixedvarname": 16.0,
+    "set_or_string": 6.0,
+    "if_equals": 1.0,
+    "for_while": 1.0,
     "bracket_brace": 1.5,
     "lambda_func": 1.5,
     "single_double_quote": 0.75,
