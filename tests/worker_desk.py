@@ -20,10 +20,11 @@ from circuitd import work
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.sites import node_sites
 from circuitd.engine.weights import expected_shapes
+from circuitd.store.model_files import MEANS_FILE
 from circuitd.worker.host import Host
 from circuitd.worker.inbox import Inbox
 from circuitd.worker.loop import Loop
-from circuitd.worker.models import MEANS_FILE, ResidentModel
+from circuitd.worker.models import ResidentModel
 from circuitd.worker.registry import Registry
 
 #: The repository's artefact tree.

@@ -17,6 +17,8 @@ from circuit_protocol.errors import CheckpointError
 CONFIG_FILE: Final = "beeg_config.json"
 #: In order of preference: safetensors cannot carry code and needs no unpickling.
 WEIGHT_FILES: Final = ("final_model.safetensors", "final_model.pt")
+#: Pretraining mean [width] of each node site, named as the site; a model may come without.
+MEANS_FILE: Final = "means.safetensors"
 _MAX_CONFIG_NBYTES: Final = 1 << 20
 _HASH_CHUNK_NBYTES: Final = 1 << 22
 
@@ -33,17 +35,22 @@ class FileState:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model directory's configuration and weights as they were at one moment."""
+    """A model directory's configuration, weights and means as they were at one moment."""
 
     directory: Path
     config: FileState
     weights: FileState
+    means: FileState | None = None
+
+    @property
+    def states(self) -> tuple[FileState, ...]:
+        """Every file that an answer can depend on."""
+        return (self.config, self.weights) + (() if self.means is None else (self.means,))
 
     @property
     def signature(self) -> str:
-        """Changes when either file is replaced or rewritten; cheap, read from the file system."""
-        states = (self.config, self.weights)
-        text = "\n".join(f"{s.path} {s.nbytes} {s.mtime_ns} {s.inode}" for s in states)
+        """Changes when a file is replaced or rewritten; cheap, read from the file system."""
+        text = "\n".join(f"{s.path} {s.nbytes} {s.mtime_ns} {s.inode}" for s in self.states)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -66,7 +73,7 @@ def model_files(directory: Path) -> ModelFiles:
             found=", ".join(there) or "an empty directory",
             hint="a model is beeg_config.json beside final_model.safetensors or final_model.pt",
         )
-    return ModelFiles(directory, config, weights)
+    return ModelFiles(directory, config, weights, _state(directory / MEANS_FILE))
 
 
 def read_config(files: ModelFiles) -> dict[str, Any]:
@@ -95,11 +102,13 @@ def read_config(files: ModelFiles) -> dict[str, Any]:
 
 
 def model_hash(files: ModelFiles) -> str:
-    """SHA-256 over the configuration's and the weights' bytes, each after its length.
+    """SHA-256 over the bytes of configuration, weights and means, each after its length.
+
+    The means belong to it because the answer to a mean ablation depends on them.
 
     Computed once per state of the files. Raises `CheckpointError` when they cannot be read.
     """
-    return _hash(files.config, files.weights)
+    return _hash(*files.states)
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +21,11 @@ from circuitd.engine.device import dtype_named
 from circuitd.engine.sites import node_sites
 from circuitd.engine.weights import Weights
 from circuitd.store.checkpoint import load_checkpoint
+from circuitd.store.model_files import MEANS_FILE
 from circuitd.store.tokenizer import Tokenizer
 from circuitd.work import ModelKey
 from circuitd.worker import memory
 from circuitd.worker.tokenizers import Tokenizers
-
-#: Beside the weights: one float tensor [width] per node site, named as the site.
-MEANS_FILE: Final = "means.safetensors"
 
 
 @dataclass(frozen=True, eq=False)

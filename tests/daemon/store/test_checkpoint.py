@@ -6,6 +6,7 @@ import shutil
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -302,3 +303,16 @@ def test_offline_and_wrong_addresses(server, tmp_path, monkeypatch):
     secret = "https://user:word@host/path?token=abc"
     assert "word" not in remote._shown(secret)
     assert "abc" not in remote._shown(secret)
+
+
+def test_new_means_make_another_model(tmp_path: Path):
+    """A mean ablation depends on them, so a stored answer must not outlive them."""
+    (tmp_path / "beeg_config.json").write_text("{}")
+    (tmp_path / "final_model.safetensors").write_bytes(b"weights")
+    without = model_files(tmp_path)
+    (tmp_path / "means.safetensors").write_bytes(b"means")
+    first = model_files(tmp_path)
+    (tmp_path / "means.safetensors").write_bytes(b"other")
+    second = model_files(tmp_path)
+    assert len({files.signature for files in (without, first, second)}) == 3
+    assert len({model_hash(files) for files in (without, first, second)}) == 3

@@ -16,7 +16,7 @@ from circuit_protocol.requests import DescribeModel, Detokenize, ShowTask, Token
 from circuitd import work
 from circuitd.engine.sites import node_sites, sites
 from circuitd.engine.weights import expected_shapes
-from circuitd.worker.models import MEANS_FILE
+from circuitd.store.model_files import MEANS_FILE
 from worker_desk import CONFIG, write_model
 
 
