@@ -89,7 +89,7 @@ class Unload(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="unloa
 
 
 class CancelWork(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
-    """End a work item at its next step; it still answers, with `cancelled` or `deadline_exceeded`."""
+    """End a work item at its next step; it still answers, with the error of that name."""
 
     work: int
     reason: Literal["cancelled", "deadline_exceeded"] = "cancelled"
