@@ -103,7 +103,7 @@ def sitting_rows(sittings: list[dict[str, Any]]) -> list[tuple[object, ...]]:
 def curve_rows(progress: list[dict[str, Any]]) -> list[tuple[object, ...]]:
     """About a dozen validations, the last one included."""
     curve = [row for row in progress if "test_xent" in row]
-    curve = curve[:: max(1, len(curve) // 12)] + curve[-1:]
+    curve = curve[: -1 : max(1, len(curve) // 12)] + curve[-1:]
     return [
         (
             row["step"],
