@@ -9,6 +9,7 @@ files in its metadata and their licences beside it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -99,10 +100,12 @@ def main() -> None:
     length = model.config.block_size
     share = export.last_options(options.work / "runs" / options.name)["snippet_share"]
     text = mixture(batches.load(options.work), length, share)
+    # Not the model's hash: the means are part of that.
+    weights_hash = hashlib.sha256((folder / export.WEIGHTS_FILE).read_bytes()).hexdigest()
     save_file(
         pretraining_means(model.weights, torch.from_numpy(text).split(8)),
         folder / "means.safetensors",
-        metadata={"n_tokens": str(text.size), "model_hash": model.model_hash},
+        metadata={"n_tokens": str(text.size), "weights_sha256": weights_hash},
     )
     wheels = options.work / "wheels"
     tokenizer = Tokenizer.load(options.data / "tinypython")
