@@ -290,6 +290,9 @@ async def launch_process(launch: Launch) -> WorkerProcess:
         *(text for path in launch.task_directories for text in ("--tasks", str(path))),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,  # its log, which becomes part of ours
+        # Threads that spin for each other's turn starve on a machine that others use, too: a pass
+        # of 12 ms took 500. Read when torch is loaded, so the worker itself could not say it.
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         # A Ctrl-C in the terminal is for the front, which then ends its workers in order.
         start_new_session=True,
     )
