@@ -75,7 +75,9 @@ def read_masks(context: Context, request: wire.Ablate) -> MaskPlan:
     if request.every is not None:
         return _every(context, request, request.every, base)
     declared = [_declared(context, mask, base, code) for mask in request.masks]
-    kinds = {part.kind or request.kind for mask in request.masks for part in mask}
+    kinds: set[wire.AblationKind] = {
+        part.kind or request.kind for mask in request.masks for part in mask
+    }
     if codes.any():
         kinds.add(request.kind)
     return MaskPlan(base, len(declared), lambda i: declared[i](), frozenset(kinds))
