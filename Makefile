@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The constraints pin what CI installs; a bare range for torch would fetch gigabytes of CUDA.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_TESTS := tests/whole/node
+# Corpus, token streams and checkpoints of `make train`: about 1 GB, never committed.
+WORK ?= build/training
 SOURCES := protocol daemon clients training benchmarks docs tests
 
 .DEFAULT_GOAL := help
@@ -39,8 +41,11 @@ pages: $(VENV)/.dev ## Write the generated parts of docs/ again
 bench: $(VENV)/.bench ## Print the tables of benchmarks/ (peers in an environment of their own)
 	@$(BIN)/python -m benchmarks
 
-train: $(VENV)/.train ## Train the shipped models again (hours; see training/README.md)
-	@$(BIN)/python -m training
+train: $(VENV)/.train ## Train the shipped model again, in WORK (hours; see training/README.md)
+	@$(BIN)/python -m training --work $(WORK)
+	@$(BIN)/python -m training.train --name csd-py-sparse --work $(WORK) --preset sparse --steps 4079 --snippet-share 0.5
+	@for step in export means card; do \
+	    $(BIN)/python -m training.$$step --name csd-py-sparse --work $(WORK) || exit 1; done
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules .pytest_cache .ruff_cache .import_linter_cache

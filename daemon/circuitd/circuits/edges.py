@@ -15,18 +15,8 @@ import torch
 from torch import Tensor
 
 from circuitd.circuits.nodes import node_space
-from circuitd.engine.config import GPTConfig
+from circuitd.engine.cuts import CUTTABLE
 from circuitd.engine.weights import Weights
-
-#: Source and target site of each counted matrix, without the layer.
-EDGE_KINDS = (
-    ("attn.act_in", "attn.q"),
-    ("attn.act_in", "attn.k"),
-    ("attn.act_in", "attn.v"),
-    ("attn.v", "attn.resid_delta"),
-    ("mlp.act_in", "mlp.post_act"),
-    ("mlp.post_act", "mlp.resid_delta"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +49,8 @@ def edge_matrices(weights: Weights) -> Iterator[EdgeMatrix]:
     for i, layer in enumerate(weights.layers):
         q, k, v = layer.c_attn.split(width, dim=0)
         tensors = (q, k, v, layer.attn_proj, layer.c_fc, layer.mlp_proj)
-        for (source, target), weight in zip(EDGE_KINDS, tensors, strict=True):
+        for (source, target), weight in zip(CUTTABLE, tensors, strict=True):
             yield EdgeMatrix(i, f"{i}.{source}", f"{i}.{target}", weight)
-
-
-def edge_targets(config: GPTConfig) -> dict[tuple[str, str], int]:
-    """(source site, target site) of each counted matrix, in forward order, to its place there."""
-    pairs = [
-        (f"{layer}.{source}", f"{layer}.{target}")
-        for layer in range(config.n_layer)
-        for source, target in EDGE_KINDS
-    ]
-    return {pair: place for place, pair in enumerate(pairs)}
 
 
 def edges_between(weights: Weights, kept: np.ndarray) -> list[Edges]:
@@ -96,8 +76,3 @@ def edges_between(weights: Weights, kept: np.ndarray) -> list[Edges]:
                 )
             )
     return found
-
-
-def count_edges(weights: Weights, kept: np.ndarray) -> int:
-    """Number of edges among the nodes `kept` (BOOL [n_nodes])."""
-    return sum(len(edges) for edges in edges_between(weights, kept))

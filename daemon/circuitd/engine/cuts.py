@@ -19,7 +19,8 @@ from circuitd.engine.errors import InterventionError, PlanError
 from circuitd.engine.sites import site_named
 from circuitd.engine.window import Window
 
-#: Source and target, without the layer, of every matrix whose weights can be cut.
+#: Source and target, without the layer, of every matrix whose weights can be cut: the edges of a
+#: circuit are exactly these (FACTS 1), in the order in which a layer computes them.
 CUTTABLE = (
     ("attn.act_in", "attn.q"),
     ("attn.act_in", "attn.k"),
