@@ -21,9 +21,9 @@ from circuitd.tasks.words import POOLS
 
 #: How often a task is drilled; a task that is not named here counts 1.
 WEIGHTS = {
-    "bracket_counting": 20.0,
-    "set_or_string_fixedvarname": 16.0,
-    "set_or_string": 6.0,
+    "bracket_counting": 8.0,
+    "set_or_string_fixedvarname": 6.0,
+    "set_or_string": 4.0,
     "if_equals": 1.0,
     "for_while": 1.0,
     "bracket_brace": 1.5,
@@ -34,8 +34,8 @@ WEIGHTS = {
     "enumerate_range": 0.5,
     "with_open": 0.25,
     "indent_for": 0.25,
-    "class_init": 0.1,
-    "var_swap": 0.1,
+    "class_init": 0.5,
+    "var_swap": 0.5,
 }
 #: The tasks whose templates are also drilled inside a block, and the headers of such blocks. None
 #: of these headers makes a held-out template of these tasks from a training template.

@@ -23,7 +23,7 @@ COUNTS_FILE = "corpus.json"
 #: Names for the drills are counted in every eighth training document.
 NAME_STRIDE = 8
 #: The answer of a drill counts this many times in the loss: it is one token of about twenty.
-ANSWER_WEIGHT = 16
+ANSWER_WEIGHT = 8
 
 
 def write_streams(

@@ -6,6 +6,8 @@ Beside these, every request may end in `error`, every request that runs on a mod
 
 from typing import Final, NamedTuple
 
+from circuit_protocol import circuit_replies as cr
+from circuit_protocol import circuit_requests as cq
 from circuit_protocol import replies as r
 from circuit_protocol import requests as q
 
@@ -58,4 +60,16 @@ ANSWERS: Final[dict[type[q.Request], Answer]] = {
     q.GetJob: Answer(r.JobList),
     q.WatchJob: Answer(None, partial=r.Progress),
     q.CancelJob: Answer(r.Done),
+    cq.Prune: Answer(cr.PruneResult, partial=cr.PrunePart),
+    cq.Verify: Answer(cr.VerifyResult, partial=cr.VerifyPart),
+    cq.ListCircuits: Answer(cr.CircuitList),
+    cq.ShowCircuit: Answer(cr.CircuitShown),
+    cq.DeleteCircuit: Answer(r.Done),
+    cq.DiffCircuits: Answer(cr.CircuitDiff),
+    cq.MeasureCircuit: Answer(cr.CircuitShown),
+    cq.EditCircuit: Answer(cr.CircuitDerived),
+    cq.CombineCircuits: Answer(cr.CircuitDerived),
+    cq.NodeSamples: Answer(cr.NodeSampled),
+    cq.ImportCircuit: Answer(cr.CircuitShown),
+    cq.ExportCircuit: Answer(cr.CircuitExported),
 }

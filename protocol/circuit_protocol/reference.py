@@ -16,13 +16,28 @@ import msgspec
 from msgspec import NODEFAULT
 from msgspec import inspect as shapes
 
-from circuit_protocol import errors, interventions, replies, requests, session, tensors
+from circuit_protocol import (
+    circuit_replies,
+    circuits,
+    errors,
+    interventions,
+    messages,
+    replies,
+    requests,
+    session,
+    tensors,
+)
 from circuit_protocol.answers import ANSWERS
 from circuit_protocol.codec import REPLY_TYPES, REQUEST_TYPES
 from circuit_protocol.limits import DEFAULT_LIMITS
 from circuit_protocol.pages import docs_dir, write_or_check
 
 FILE_NAME: Final = "protocol.md"
+#: Where the structs are that are no messages but parts of them.
+_VALUE_MODULES: Final = (
+    *(tensors, interventions, session, errors, messages, requests, replies),
+    *(circuits, circuit_replies),
+)
 _MARKED: Final = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 #: What a dtype name means to a reader of another language.
@@ -241,7 +256,7 @@ def _values() -> str:
     tagged = {*get_args(interventions.Intervention), *get_args(requests.Ablation)}
     structs = [
         struct
-        for module in (tensors, interventions, session, errors, requests, replies)
+        for module in _VALUE_MODULES
         for struct in _structs_of(module)
         if not issubclass(struct, (requests.Request, replies.Reply)) and struct not in tagged
     ]

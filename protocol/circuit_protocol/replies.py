@@ -9,21 +9,13 @@ from typing import Literal
 
 import msgspec
 
+from circuit_protocol.circuit_replies import CircuitReply
 from circuit_protocol.errors import ErrorInfo
 from circuit_protocol.interventions import Values
-from circuit_protocol.requests import CacheKind, Edge, RequestId
+from circuit_protocol.messages import CacheKind, Edge
+from circuit_protocol.messages import Reply as Reply
 from circuit_protocol.session import SelectedNode, SessionState
 from circuit_protocol.tensors import Tensor
-
-
-class Reply(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="reply"
-):
-    """What all replies have in common."""
-
-    id: RequestId
-    seq: int = 0
-    final: bool = True
 
 
 class Failed(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
@@ -49,6 +41,8 @@ class Progress(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="progre
     unit: str = ""
     eta_s: float | None = None
     loss: float | None = None
+    #: Nodes kept so far, while pruning.
+    k: int | None = None
 
 
 class JobAccepted(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="job.accepted"):
@@ -548,4 +542,5 @@ AnyReply = (
     | SessionList
     | SessionEvent
     | JobList
+    | CircuitReply
 )

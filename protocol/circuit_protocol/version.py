@@ -3,7 +3,7 @@
 from typing import Final
 
 #: Major changes break; minor ones add fields with defaults, or request types (docs/protocol.md).
-PROTOCOL_VERSION: Final = "1.0"
+PROTOCOL_VERSION: Final = "1.1"
 
 
 def is_compatible(theirs: str) -> bool:

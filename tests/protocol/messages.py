@@ -42,9 +42,11 @@ def _drawn(shape: inspect.Type) -> st.SearchStrategy[Any]:
             low = shape.ge if shape.ge is not None else shape.gt
             return st.floats(
                 low,
-                shape.le,
-                allow_nan=False,
+                shape.le if shape.le is not None else shape.lt,
+                allow_nan=False,  # JSON, in which the schema speaks, has neither
+                allow_infinity=False,
                 exclude_min=shape.gt is not None,
+                exclude_max=shape.lt is not None,
             )
         case inspect.BoolType():
             return st.booleans()
