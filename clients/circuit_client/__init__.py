@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from circuit_client import iv
     from circuit_client.aio import AsyncConnection, AsyncJob, AsyncStream
     from circuit_client.answers import AblateAnswer, ForwardAnswer, Generated, HookAnswer, Step
+    from circuit_client.circuit_answers import AttentionAnswer, NodeActivity, VizData
     from circuit_client.connecting import connect, connect_async
     from circuit_client.sync import Connection, Job, Stream
     from circuit_client.values import Value
@@ -37,6 +38,9 @@ _HOMES = {
     "AblateAnswer": "answers",
     "Generated": "answers",
     "Step": "answers",
+    "NodeActivity": "circuit_answers",
+    "VizData": "circuit_answers",
+    "AttentionAnswer": "circuit_answers",
     "Value": "values",
 }
 
@@ -45,14 +49,17 @@ __all__ = [
     "AsyncConnection",
     "AsyncJob",
     "AsyncStream",
+    "AttentionAnswer",
     "Connection",
     "ForwardAnswer",
     "Generated",
     "HookAnswer",
     "Job",
+    "NodeActivity",
     "Step",
     "Stream",
     "Value",
+    "VizData",
     "connect",
     "connect_async",
     "iv",

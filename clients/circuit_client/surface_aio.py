@@ -7,11 +7,24 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from circuit_client.call import Call
-from circuit_client.verbs import cache, daemon, jobs, models, sessions, tasks, tensors
+from circuit_client.verbs import (
+    cache,
+    circuit_files,
+    circuits,
+    daemon,
+    jobs,
+    models,
+    sessions,
+    tasks,
+    tensors,
+)
 from circuit_client.verbs.ablate import ablate as ablate_call
+from circuit_client.verbs.attention import attention as attention_call
 from circuit_client.verbs.forward import forward as forward_call
 from circuit_client.verbs.generate import generate as generate_call
 from circuit_client.verbs.hook import hook as hook_call
+from circuit_client.verbs.prune import prune as prune_call
+from circuit_client.verbs.verify import verify as verify_call
 
 if TYPE_CHECKING:
     from circuit_client.aio import AsyncConnection, AsyncJob, AsyncStream
@@ -114,6 +127,24 @@ class Tasks(Namespace):
     evaluate = verb(tasks.evaluate)
 
 
+class Circuits(Namespace):
+    """Circuits that were found, made or brought along."""
+
+    list = verb(circuits.list_circuits)
+    show = verb(circuits.show)
+    delete = verb(circuits.delete)
+    diff = verb(circuits.diff)
+    measure = verb(circuits.measure)
+    edit = verb(circuits.edit)
+    union = verb(circuits.union)
+    intersection = verb(circuits.intersection)
+    samples = verb(circuits.samples)
+    attention = verb(attention_call)
+    import_file = verb(circuit_files.import_file)
+    import_circuit = verb(circuit_files.import_circuit)
+    export_viz_data = verb(circuit_files.export_viz_data)
+
+
 class Tensors(Namespace):
     """Tensors the daemon holds for this connection."""
 
@@ -167,11 +198,14 @@ class Verbs(Namespace):
     generate = stream(generate_call)
     hook = verb(hook_call)
     ablate = verb(ablate_call)
+    prune = verb(prune_call)
+    verify = verb(verify_call)
 
     def __init__(self, connection: "AsyncConnection") -> None:
         super().__init__(connection)
         self.models = Models(connection)
         self.tasks = Tasks(connection)
+        self.circuits = Circuits(connection)
         self.tensors = Tensors(connection)
         self.cache = Cache(connection)
         self.sessions = Sessions(connection)
