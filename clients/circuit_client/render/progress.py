@@ -6,7 +6,7 @@ from circuit_protocol.replies import Progress
 
 
 def progress_line(progress: Progress, columns: int, *, ascii_only: bool = False) -> str:
-    """Stage, bar, share, count, time left and loss, as far as they are known, in `columns`."""
+    """Stage, bar, share, count, loss, nodes kept and time left, as far as known, in `columns`."""
     parts = [progress.stage]
     if progress.total:
         share = min(1.0, max(0.0, progress.done / progress.total))
@@ -17,6 +17,8 @@ def progress_line(progress: Progress, columns: int, *, ascii_only: bool = False)
         parts.append(f"{progress.done:g} {progress.unit}".rstrip())
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
+    if progress.k is not None:
+        parts.append(f"k {progress.k:,}")
     if progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")
     return truncate("  ".join(parts), columns)
