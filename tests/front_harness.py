@@ -329,6 +329,7 @@ def settings_in(path: Path, **fields: Any) -> Settings:
         "config_dir": str(path / "config"),
         "keys_dir": str(path / "keys"),
         "segment_root": str(path),
+        "circuits_dir": str(path / "circuits"),
         "devices": ("cpu",),
         "memory_budget_nbytes": 1 << 30,
         "segment_budget_nbytes": 1 << 26,

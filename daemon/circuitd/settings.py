@@ -38,7 +38,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _ENVIRONMENT_NAMES: Final = {"data_roots": "CIRCUITD_DATA"}
 _ENVIRONMENT_ONLY: Final = frozenset({"runtime_dir", "config_dir"})
 _PATHS: Final = frozenset(
-    {"runtime_dir", "state_dir", "cache_dir", "config_dir", "keys_dir", "segment_root"}
+    {
+        *("runtime_dir", "state_dir", "cache_dir", "config_dir", "keys_dir"),
+        *("segment_root", "circuits_dir"),
+    }
 )
 _LISTS: Final = {"listen": ",", "devices": ",", "data_roots": os.pathsep}
 _UNITS: Final = {"": 1, "B": 1} | {
@@ -88,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Artefact trees to search first, before the ones of the user and of the package.
     data_roots: tuple[str, ...] = ()
     default_model: str = "csd-py-sparse"
+    #: The artefact tree that circuits are written to; None: the user's data directory.
+    circuits_dir: str | None = None
     #: Never fetch from the network.
     offline: bool = False
     log_level: LogLevel = "info"

@@ -109,7 +109,9 @@ class ImportanceChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class CircuitDiff(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="circuits.compared"):
-    """Answers circuits.diff. `jaccard` is shared nodes over all nodes of either."""
+    """Answers circuits.diff. `jaccard` is shared nodes over all nodes of either; `loss_change` is
+    the loss of `after` minus that of `before`; `changes` come largest first.
+    """
 
     before: CircuitSummary
     after: CircuitSummary
@@ -120,6 +122,8 @@ class CircuitDiff(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="cir
     removed_edges: tuple[Edge, ...]
     jaccard: float
     loss_change: float
+    #: False: one of the two is stored without its edges (measure it), so none are compared.
+    edges_known: bool = True
     changes: tuple[ImportanceChange, ...] = ()
 
 

@@ -50,6 +50,7 @@ from circuitd.server.supervisor import Supervisor
 from circuitd.server.tensor_requests import RunningFetch, credit, send_chunks
 from circuitd.server.validation import check_request
 from circuitd.settings import Settings
+from circuitd.store.circuits import CircuitStore
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Front:
         cache: AnswerCache,
         jobs: Jobs,
         artefacts: Artefacts,
+        circuits: CircuitStore,
         task_directories: tuple[Path, ...] = (),
     ) -> None:
         self.settings = settings
@@ -94,6 +96,7 @@ class Front:
         self.cache = cache
         self.jobs = jobs
         self.artefacts = artefacts
+        self.circuits = circuits
         self.task_directories = task_directories
         self.book = ReplyBook()
         self.sessions = Sessions()

@@ -2,6 +2,7 @@
 
 from typing import Final, Literal
 
+from circuit_protocol import circuit_requests as cq
 from circuit_protocol import requests as r
 
 #: "front": answered here. "model": a worker that has the model resident. "worker": any worker.
@@ -46,7 +47,20 @@ ROUTES: Final[dict[type[r.Request], Route]] = {
     r.GetJob: "front",
     r.WatchJob: "front",
     r.CancelJob: "front",
+    cq.Prune: "model",
+    cq.Verify: "model",
+    cq.ListCircuits: "front",
+    cq.ShowCircuit: "front",
+    cq.DeleteCircuit: "front",
+    cq.DiffCircuits: "front",
+    cq.MeasureCircuit: "model",
+    cq.EditCircuit: "model",
+    cq.CombineCircuits: "model",
+    cq.NodeSamples: "model",
+    cq.ImportCircuit: "model",
+    cq.ExportCircuit: "model",
 }
 
-#: Requests whose answer is a function of model, question and frames, and says `cached`.
+#: Requests whose answer is a function of model, question and frames, and says `cached`. None about
+#: circuits is one: they store, or read what is stored under names that may come to mean another.
 CACHEABLE: Final = (r.Forward, r.Hook, r.Ablate, r.EvaluateTasks)

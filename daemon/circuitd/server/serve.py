@@ -37,6 +37,7 @@ from circuit_protocol.keys import KeyPair, allowed_clients, load_key_pair
 from circuit_protocol.version import PROTOCOL_VERSION
 from circuitd.server import (
     cache_requests,
+    circuit_requests,
     instant,
     jobs,
     model_requests,
@@ -58,8 +59,10 @@ from circuitd.server.task_files import TaskFiles, task_directories
 from circuitd.server.zap import KeyDoor
 from circuitd.settings import Settings
 from circuitd.store import segments
+from circuitd.store.circuits import CircuitStore
 from circuitd.store.job_thread import JobThread
 from circuitd.store.results import ResultCache
+from circuitd.store.roots import circuit_roots
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ HANDLERS = {
     **session_requests.HANDLERS,
     **tensor_requests.HANDLERS,
     **cache_requests.HANDLERS,
+    **circuit_requests.HANDLERS,
     **jobs.HANDLERS,
 }
 #: ZeroMQ's own default would end a daemon's welcome at the 1023rd client.
@@ -145,6 +149,7 @@ async def _build(
         keep=settings.finished_jobs,
         keep_nbytes=settings.finished_jobs_nbytes,
     )
+    roots = circuit_roots(settings.circuits_dir, settings.data_roots)
     front = Front(
         settings,
         instance=instance,
@@ -153,6 +158,7 @@ async def _build(
         cache=cache,
         jobs=jobs,
         artefacts=Artefacts(Path(settings.cache_dir) / "artefacts" / "remote"),
+        circuits=CircuitStore(roots[0], roots[1:]),
         task_directories=task_directories(settings),
     )
     jobs.front = front
@@ -167,6 +173,7 @@ async def _build(
         endpoint=f"ipc://{runtime_dir / WORKERS_NAME}",
         segments_dir=str(held.path),
         task_directories=task_directories(settings),
+        circuit_roots=roots,
         log_level=settings.log_level,
         launcher=launcher,
         on_ready=dispatcher.worker_ready,

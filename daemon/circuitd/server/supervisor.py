@@ -60,6 +60,7 @@ class Launch:
     endpoint: str
     segments_dir: str
     task_directories: tuple[Path, ...] = ()
+    circuit_roots: tuple[Path, ...] = ()
     log_level: str = "info"
 
 
@@ -104,6 +105,7 @@ class Supervisor:
         endpoint: str,
         segments_dir: str,
         task_directories: tuple[Path, ...] = (),
+        circuit_roots: tuple[Path, ...] = (),
         log_level: str = "info",
         launcher: Launcher,
         on_ready: Callable[[Worker, Ready], None],
@@ -117,6 +119,7 @@ class Supervisor:
         self._endpoint = endpoint
         self._segments_dir = segments_dir
         self._task_directories = task_directories
+        self._circuit_roots = circuit_roots
         self._log_level = log_level
         self._launcher = launcher
         self._on_ready = on_ready
@@ -209,6 +212,7 @@ class Supervisor:
             endpoint=self._endpoint,
             segments_dir=self._segments_dir,
             task_directories=self._task_directories,
+            circuit_roots=self._circuit_roots,
             log_level=self._log_level,
         )
         process = await self._launcher(launch)
@@ -288,6 +292,7 @@ async def launch_process(launch: Launch) -> WorkerProcess:
         "--log-level",
         launch.log_level,
         *(text for path in launch.task_directories for text in ("--tasks", str(path))),
+        *(text for path in launch.circuit_roots for text in ("--circuits", str(path))),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,  # its log, which becomes part of ours
         # Threads that spin for each other's turn starve on a machine that others use, too: a pass

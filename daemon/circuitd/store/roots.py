@@ -33,17 +33,30 @@ def artefact_roots(
     """The existing roots in order of precedence, each once."""
     env = os.environ if environment is None else environment
     named = [part for part in env.get("CIRCUITD_DATA", "").split(os.pathsep) if part]
-    user_data = env.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     candidates = [
         *(Path(root) for root in asked),
         *(Path(root) for root in named),
-        Path(user_data) / "circuitd",
+        user_data_dir(env),
         _PACKAGE.parents[1] / "data",  # a source checkout: daemon/circuitd is two levels down
         _PACKAGE / "data",  # installed with the wheel
     ]
     roots = [root.expanduser().resolve() for root in candidates]
     # Of two unrelated `data` directories only a tree with models is ours.
     return tuple(dict.fromkeys(root for root in roots if (root / "models").is_dir()))
+
+
+def user_data_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """The user's own artefact tree, which need not exist yet."""
+    env = os.environ if environment is None else environment
+    return Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "circuitd"
+
+
+def circuit_roots(
+    writable: str | Path | None, asked: Iterable[str | Path] = ()
+) -> tuple[Path, ...]:
+    """Where circuits are: the tree they are written to (None: the user's), then all roots."""
+    first = user_data_dir() if writable is None else Path(writable)
+    return tuple(dict.fromkeys((first.expanduser().resolve(), *artefact_roots(asked))))
 
 
 def list_models(roots: Sequence[Path]) -> tuple[ModelEntry, ...]:

@@ -21,6 +21,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--tasks", type=Path, action="append", default=[], metavar="DIR", help="task files"
     )
+    parser.add_argument(
+        "--circuits",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="artefact trees with circuits, the one to write to first",
+    )
     parser.add_argument("--front-pid", type=int, default=None, metavar="PID")
     parser.add_argument("--log-level", default="info", choices=LEVELS)
     return parser.parse_args(arguments)
@@ -40,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=given.device,
         threads=given.threads,
         task_directories=tuple(given.tasks),
+        circuit_roots=tuple(given.circuits),
         front_pid=given.front_pid,
     )
     return run(settings)

@@ -1,9 +1,10 @@
-"""What all handlers of a worker share: resident models, held tensors, tasks."""
+"""What all handlers of a worker share: resident models, held tensors, tasks, circuits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from circuitd.store.circuits import CircuitStore
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
 from circuitd.worker.models import Models
@@ -16,3 +17,4 @@ class Host:
     models: Models
     segments: SegmentDir
     tasks: TaskRegistry
+    circuits: CircuitStore

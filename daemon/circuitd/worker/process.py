@@ -14,7 +14,8 @@ import torch
 
 from circuitd import work
 from circuitd.engine import device as engine_device
-from circuitd.store.roots import artefact_roots
+from circuitd.store.circuits import CircuitStore
+from circuitd.store.roots import artefact_roots, circuit_roots
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
 from circuitd.worker import memory
@@ -38,8 +39,9 @@ EXIT_DEVICE_LOST: Final = 4
 class WorkerSettings:
     """What the front says on the command line.
 
-    `threads` is how many CPU threads torch may use (None: all the process may run on);
-    `front_pid` the process to end with (None: the parent).
+    `circuit_roots` are artefact trees with circuits, the one to write to first; `threads` is how
+    many CPU threads torch may use (None: all the process may run on); `front_pid` the process to
+    end with (None: the parent).
     """
 
     connect: str
@@ -48,6 +50,7 @@ class WorkerSettings:
     device: str | None = None
     threads: int | None = None
     task_directories: Sequence[Path] = ()
+    circuit_roots: Sequence[Path] = ()
     front_pid: int | None = None
 
 
@@ -59,10 +62,12 @@ def run(settings: WorkerSettings) -> int:
     parent = Parent(settings.front_pid)
     parent.tie_life()
     device = set_up_torch(settings.device, settings.threads)
+    writable, *read_only = settings.circuit_roots or circuit_roots(None)
     host = Host(
         models=Models(device, Tokenizers(artefact_roots())),
         segments=SegmentDir(settings.segments),
         tasks=TaskRegistry(settings.task_directories),
+        circuits=CircuitStore(writable, read_only),
     )
     inbox = Inbox()
     connection = Connection(

@@ -12,6 +12,7 @@ import torch
 from circuit_protocol.requests import Prompts
 from circuit_protocol.tensors import Frame, Tensor, pack
 from circuitd import work
+from circuitd.store.circuits import CircuitStore
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
 from circuitd.worker.handlers import all_handlers
@@ -39,7 +40,12 @@ def desk(model_directory: Path, tokenizers: Tokenizers, tmp_path: Path) -> Desk:
     """A worker's loop with the tiny model resident and all handlers."""
     held = tmp_path / "segments"
     held.mkdir(mode=0o700)
-    host = Host(Models(torch.device("cpu"), tokenizers), SegmentDir(held), TaskRegistry())
+    host = Host(
+        Models(torch.device("cpu"), tokenizers),
+        SegmentDir(held),
+        TaskRegistry(),
+        CircuitStore(tmp_path / "circuits"),
+    )
     key = work.ModelKey(path=str(model_directory), signature="1")
     host.models.load(key)
     return make_desk(host, key, all_handlers())

@@ -13,6 +13,7 @@ from circuit_protocol.replies import Done, Failed, Progress
 from circuit_protocol.requests import Forward, Prompts, ShowTask
 from circuitd import work
 from circuitd.engine.errors import Cancelled as EngineCancelled
+from circuitd.store.circuits import CircuitStore
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
 from circuitd.worker.host import Host
@@ -20,6 +21,12 @@ from circuitd.worker.loop import Poisoned
 from circuitd.worker.models import Models
 from circuitd.worker.registry import Registry
 from worker_desk import make_desk
+
+
+def bare_host(path) -> Host:
+    """A host without models."""
+    models = Models(torch.device("cpu"))
+    return Host(models, SegmentDir(path), TaskRegistry(), CircuitStore(path / "circuits"))
 
 
 class Diary:
@@ -63,7 +70,7 @@ def diary():
 
 @pytest.fixture
 def desk(diary, tmp_path):
-    host = Host(Models(torch.device("cpu")), SegmentDir(tmp_path), TaskRegistry())
+    host = bare_host(tmp_path)
     key = work.ModelKey(path="nowhere", signature="")
     return make_desk(host, key, Registry({ShowTask: diary.handler}))
 
@@ -196,7 +203,7 @@ def test_exit_ends_the_loop(desk):
 
 
 def batch_desk(tmp_path, run):
-    host = Host(Models(torch.device("cpu")), SegmentDir(tmp_path), TaskRegistry())
+    host = bare_host(tmp_path)
     key = work.ModelKey(path="nowhere", signature="")
     return make_desk(host, key, Registry({}, batched={ShowTask: run}))
 
@@ -263,7 +270,7 @@ def test_progress_is_sent_at_most_ten_times_a_second(tmp_path, monkeypatch):
             yield context.progress("count", i, 50)
         yield context.output(Done(id=request.id))
 
-    host = Host(Models(torch.device("cpu")), SegmentDir(tmp_path), TaskRegistry())
+    host = bare_host(tmp_path)
     key = work.ModelKey(path="nowhere", signature="")
     desk = make_desk(host, key, Registry({ShowTask: run}))
     put(desk, steps("a", 0))
