@@ -35,6 +35,17 @@ COMMANDS: Final[dict[str, Entry]] = {
     "generate": Entry("generate", "Continue a text."),
     "hook": Entry("hook", "Record activations and show them on the tokens."),
     "ablate": Entry("ablate", "Ablate nodes, heads, layers or sites and see what breaks."),
+    "prune": Entry(
+        "prune",
+        "Find a task's circuit: the few nodes that do it while all others are held at their means.",
+    ),
+    "verify": Entry(
+        "verify",
+        "Put a circuit to its controls and print its card: whether to believe it, and why.",
+    ),
+    "circuits": Entry(
+        "circuits", "Circuits that were found: list, draw, compare, change, export, import."
+    ),
     "cache": Entry("cache", "What the daemon remembers."),
     "sessions": Entry("sessions", "Looks at a model that several clients share."),
     "jobs": Entry("jobs", "Work that survives clients and daemons."),
@@ -79,7 +90,8 @@ class LazyGroup(click.Group):
         formatter.write_paragraph()
         formatter.write_text(
             "Exit codes: 0 done; 1 the daemon is out of reach, busy or at fault; "
-            "2 the request is at fault; 130 interrupted."
+            "2 the request is at fault; 130 interrupted. `verify` adds: 3 not supported; "
+            "4 it depends."
         )
 
 

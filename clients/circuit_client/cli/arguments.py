@@ -61,6 +61,18 @@ class TaskName(_Asked):
         return (t.name for t in c.tasks.list())
 
 
+class CircuitName(_Asked):
+    """A circuit's id, a unique beginning of it, or its place task/sweep/label."""
+
+    name = "circuit"
+
+    def names(self, c: "Connection") -> Iterable[str]:
+        """Ids, and places, of the catalogue."""
+        for s in c.circuits.list():
+            yield s.id
+            yield f"{s.task}/{s.sweep}/{s.label}"
+
+
 class SiteName(_Asked):
     """A site selector, or nodes."""
 

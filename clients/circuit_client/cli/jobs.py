@@ -5,12 +5,15 @@ import time
 import click
 
 from circuit_client.answers import AblateAnswer, Answer, HookAnswer, MaskLosses
-from circuit_client.cli import ablate, hook
+from circuit_client.cli import ablate, hook, prune
 from circuit_client.cli.command import command, group
 from circuit_client.cli.output import Output, public, sentence
+from circuit_client.render.card import card_lines
+from circuit_client.render.circuit_tables import pruned_lines
 from circuit_client.render.style import Line, Named, Span
 from circuit_client.render.table import Column, duration, facts, table
 from circuit_client.sync import Connection
+from circuit_protocol.circuit_replies import PruneResult, VerifyPart, VerifyResult
 from circuit_protocol.replies import JobInfo, Progress
 
 _job = click.argument("job")
@@ -101,7 +104,19 @@ def watch(c: Connection, out: Output, job: str) -> None:
         out.line(_raw(result))
         return
     info = c.jobs.get(job)
-    out.show(_info_lines(info))
+    out.show([*_info_lines(info), *_result_lines(result, out)])
+
+
+def _result_lines(result: object, out: Output) -> list[Line]:
+    """The answers that are worth more than the job's record."""
+    style = {"columns": out.columns, "ascii_only": out.ascii_only}
+    match result:
+        case PruneResult():
+            return [(), *pruned_lines(result.circuits, result.failures, **style)]
+        case VerifyResult():
+            return [(), *card_lines(result.card, **style)]
+        case _:
+            return []
 
 
 def _raw(event: object) -> object:
@@ -113,6 +128,13 @@ def _raw(event: object) -> object:
             return hook.document(event)
         case MaskLosses():
             return {"start": event.start, "losses": event.losses}
+        case PruneResult():
+            circuits = [prune.document(s, None) for s in event.circuits]
+            return {**public(event), "circuits": circuits}
+        case VerifyPart():
+            return event.control
+        case VerifyResult():
+            return event.card
         case Answer():
             return public(event.raw)
         case _:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from circuit_client.cli.arguments import CircuitName
 from circuit_client.cli.command import command, group
 from circuit_client.cli.output import Output, sentence
 from circuit_client.notation import format_intervention, parse_interventions, parse_nodes
@@ -35,8 +36,9 @@ def _list_lines(found: tuple[SessionState, ...], out: Output) -> list[Line]:
         Column("revision", "right"),
         Column("model", shrink=True),
         Column("task", shrink=True),
+        Column("circuit", shrink=True),
     ]
-    rows = [(s.name, str(s.revision), s.model or "", s.task or "") for s in found]
+    rows = [(s.name, str(s.revision), s.model or "", s.task or "", s.circuit or "") for s in found]
     return table(columns, rows, width_max=out.columns)
 
 
@@ -78,13 +80,15 @@ def attach(c: Connection, out: Output, session: str) -> None:
     "update",
     examples=[
         "circuit sessions update mine --task with_as --k 12",
+        "circuit sessions update mine --circuit 3f9a21",
         "circuit sessions update mine --node '2.mlp.post_act[3]' --unset text",
     ],
 )
 @_session
 @click.option("--model", metavar="MODEL")
 @click.option("--task", metavar="TASK")
-@click.option("--circuit", metavar="CIRCUIT")
+@click.option("--circuit", type=CircuitName(), metavar="CIRCUIT",
+              help="Select a circuit: model, task and k become its own, if not given.")  # fmt: skip
 @click.option("--k", type=int)
 @click.option("--node", metavar="NODE", help="Like 2.mlp.post_act[3].")
 @click.option("--text", metavar="TEXT")
@@ -105,6 +109,9 @@ def update(
 ) -> None:
     """Change fields of a session; everyone attached sees it."""
     changes = {name: value for name, value in fields.items() if value is not None}
+    if fields["circuit"] is not None:
+        changes = _selected(c, fields["circuit"], changes.get("model")) | changes
+        changes["circuit"] = changes.pop("id")
     if node is not None:
         selected = parse_nodes(node)
         if len(selected) != 1 or len(selected[0].channels or ()) != 1:
@@ -118,6 +125,12 @@ def update(
         raise click.UsageError("Nothing to change.")
     state = c.sessions.update(session, SessionPatch(**changes), revision=revision)
     out.give(state, lambda: _state_lines(state))
+
+
+def _selected(c: Connection, circuit: str, model: str | None) -> dict[str, Any]:
+    """What a circuit says of itself, so that all who are attached look at the same thing."""
+    found = c.circuits.show(circuit, model=model).summary
+    return {"id": found.id, "model": found.model, "task": found.task, "k": found.measured.k}
 
 
 @command("close", examples=["circuit sessions close mine"])

@@ -10,7 +10,13 @@ from circuit_client.render.plot import Axis, Curve, plot
 from circuit_client.render.style import Line, Named, Span
 from circuit_client.render.table import Cell, Column, duration, facts, table
 from circuit_client.render.text_width import truncate
-from circuit_protocol.circuit_replies import CircuitDiff, CircuitShown, PruneFailure, PruneTrial
+from circuit_protocol.circuit_replies import (
+    CircuitDerived,
+    CircuitDiff,
+    CircuitShown,
+    PruneFailure,
+    PruneTrial,
+)
 from circuit_protocol.circuits import CircuitSummary, PruneStep
 from circuit_protocol.interventions import NodeSet
 from circuit_protocol.messages import Edge
@@ -202,7 +208,7 @@ def pruned_lines(
     rows: list[tuple[Cell, ...]] = [
         (s.task, target_name(s.target_loss, s.target_k), str(s.seed), f"{s.measured.loss:.4f}",
          f"{s.measured.k:,}", f"{s.measured.n_edges:,}", _optional(s.measured.held_out_loss),
-         f"{s.measured.accuracy:.1%}", duration(took[s.id]) if s.id in took else "", s.id)
+         f"{s.measured.accuracy:.1%}", duration(took[s.id]) if s.id in took else "", s.id[:8])
         for s in circuits
     ]  # fmt: skip
     lines = table(headings, rows, width_max=columns) if rows else []
@@ -257,3 +263,20 @@ def pruning_curve(curve: Sequence[PruneStep], *, columns: int, ascii_only: bool)
     more = plot([sizes], Axis("step"), Axis("nodes kept", log=True), columns=room, rows=6,
                 ascii_only=ascii_only)  # fmt: skip
     return [*lines, (), *more]
+
+
+def derived_lines(derived: CircuitDerived, origin: str, *, ascii_only: bool = False) -> list[Line]:
+    """An edited or combined circuit: its loss before and after, its size, where it is kept."""
+    m = derived.circuit.measured
+    arrow = "->" if ascii_only else "→"
+    color: Named = "bad" if derived.delta > 0 else "good"
+    kept = f"saved as {derived.sweep}/{derived.label}" if derived.saved else "not saved"
+    return [
+        (
+            Span(f"loss {m.loss - derived.delta:.4f} {arrow} {m.loss:.4f}", bold=True),
+            Span(f"  {derived.delta:+.4f} nats per side", color=color),
+            Span(f", accuracy {m.accuracy:.1%}"),
+        ),
+        (Span(f"{caption.sizes(m)}, from {origin}"),),
+        (Span(f"{derived.id}, {kept}", color="dim"),),
+    ]

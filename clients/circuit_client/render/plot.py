@@ -70,9 +70,11 @@ def plot(
     ends = _end(x_scale.low), _end(x_scale.high)
     middle = f"{x.name}{' (log)' if x.log else ''}"
     gap = grid.columns - sum(map(len, ends)) - width(middle)
-    between = " " * max(1, gap // 2)
-    foot = f"{ends[0]}{between}{middle}{' ' * max(1, gap - gap // 2)}{ends[1]}"
-    lines.append((Span(" " * (margin + 1) + truncate(foot, grid.columns), color="dim"),))
+    if gap < 2:
+        middle, gap = "", grid.columns - sum(map(len, ends))
+    foot = ends[0] + " " * max(1, gap // 2) + middle + " " * (gap - gap // 2) + ends[1]
+    cut = truncate(foot, grid.columns, ellipsis="..." if ascii_only else "…")
+    lines.append((Span(" " * (margin + 1) + cut, color="dim"),))
     return lines
 
 

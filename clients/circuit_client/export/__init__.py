@@ -1,0 +1,1 @@
+"""Circuits for other programs: pure functions from a `CircuitShown` to a file's text."""
