@@ -76,6 +76,11 @@ class Exchange:
         #: Messages to send, oldest first. Empty unless the line is up.
         self.outgoing: deque[Sequence[Frame]] = deque()
 
+    @property
+    def n_unanswered(self) -> int:
+        """Requests that wait for their final reply."""
+        return len(self._unanswered)
+
     # ------------------------------------------------------------------------ from the caller
 
     def submit(self, request_id: str, call: Call[Any, Any], sink: Sink, now_s: float) -> None:
@@ -99,6 +104,12 @@ class Exchange:
             from circuit_protocol.errors import Cancelled
 
             self._finish(request_id).fail(Cancelled("the request was cancelled before it was sent"))
+
+    def abandon(self, request_id: str) -> None:
+        """Nobody waits for a request any longer, nor has its sink to be told."""
+        entry = self._unanswered.pop(request_id, None)
+        if entry is not None and entry.sent and self.phase == "open":
+            self._post(Cancel(id=f"cancel-{request_id}"[:64], target=request_id))
 
     def lease(self, handle: str, instance: str) -> None:
         """One more value of this process refers to `handle` of the daemon `instance`."""
@@ -170,6 +181,8 @@ class Exchange:
         entry.begun = True
         if reply.final:
             self._finish(reply.id)
+        elif entry.call.absorb is not None:
+            return
         entry.sink.deliver(reply, payload)
 
     def on_lost(self, reason: str) -> None:

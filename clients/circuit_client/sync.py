@@ -38,6 +38,10 @@ class _Inbox:
     def fail(self, error: CircuitError) -> None:
         self.items.put(error)
 
+    @property
+    def is_empty(self) -> bool:
+        return self.items.empty()
+
 
 class Stream(Generic[E, R]):
     """A request in flight: iterate over its events, then take its `result()`.
@@ -45,13 +49,16 @@ class Stream(Generic[E, R]):
     Closing it, leaving its `with` block or dropping it before the end cancels the request.
     """
 
-    def __init__(self, line: Line, keeper: "Keeping", call: Call[E, R]) -> None:
+    def __init__(
+        self, line: Line, keeper: "Keeping", call: Call[E, R], *, attend: bool = False
+    ) -> None:
+        """With `attend` this thread will only wait, so it may serve the line meanwhile."""
         self._line = line
         self._folding = Folding(call, keeper)  # holds the connection, so that it stays open
         self._inbox = _Inbox()
         self._id = line.new_id()
         try:
-            line.submit(self._id, call, self._inbox)
+            (line.ask if attend else line.submit)(self._id, call, self._inbox)
         except BaseException:  # Ctrl-C may come when the request is already on its way
             self.cancel()
             raise
@@ -150,7 +157,8 @@ class Keeping:
 
     def fetch_now(self, handle: Handle, instance: str) -> np.ndarray:
         """The tensor's bytes, waited for."""
-        return Stream(self._line, self, fetch_handle(handle, instance)).result()
+        call = fetch_handle(handle, instance)
+        return Stream(self._line, self, call, attend=True).result()
 
     def lease(self, handle: str, instance: str) -> None:
         """Count a value that refers to `handle` of the daemon `instance`."""
@@ -185,7 +193,7 @@ class Connection(Verbs):
 
     def run(self, call: Call[Any, R]) -> R:
         """Send any call and wait for its result."""
-        return Stream(self._line, self._keeper, call).result()
+        return Stream(self._line, self._keeper, call, attend=True).result()
 
     def detach(self, call: Call[E, R]) -> Job[E, R]:
         """Send any call on a model as a job."""

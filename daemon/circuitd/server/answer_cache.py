@@ -102,7 +102,7 @@ class AnswerCache:
     @property
     def nbytes(self) -> int:
         """Bytes in memory: held tensors and cached answers."""
-        return self.leases.nbytes + self.results.stats().nbytes
+        return self.leases.nbytes + self.results.memory_nbytes
 
     def _usable(
         self, key: str, reply: StoredReply | None, asker: ClientId, now: float

@@ -16,7 +16,13 @@ from typing import Any, Final, Protocol
 from circuit_protocol.errors import CheckpointError
 from circuit_protocol.replies import ModelSummary
 from circuit_protocol.requests import DTypeName
-from circuitd.store.model_files import FileState, ModelFiles, model_files, read_config
+from circuitd.store.model_files import (
+    MEANS_FILE,
+    FileState,
+    ModelFiles,
+    model_files,
+    read_config,
+)
 from circuitd.store.remote import FetchOptions, fetch_model, is_address
 from circuitd.store.roots import artefact_roots, find_model, list_models
 from circuitd.work import ModelKey
@@ -140,7 +146,10 @@ class RootsCatalog:
 
 
 def _changed(known: _Known) -> bool:
-    return any(_changed_file(state) for state in (known.files.config, known.files.weights))
+    files = known.files
+    if files.means is None and (files.directory / MEANS_FILE).exists():
+        return True
+    return any(_changed_file(state) for state in files.states)
 
 
 def _changed_file(state: FileState) -> bool:

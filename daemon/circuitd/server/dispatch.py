@@ -72,6 +72,7 @@ class Dispatcher:
         self._load_waiters: dict[work.ModelKey, list[LoadWaiter]] = {}
         self._unload_waiters: dict[work.ModelKey, list[Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm_at: float | None = None  # when it rings, on `clock`
         #: Called when nothing is left that would be lost at the daemon's end.
         self.on_drained: Callable[[], None] | None = None
 
@@ -418,15 +419,17 @@ class Dispatcher:
     # ---- within: time
 
     def _set_alarm(self, now: float) -> None:
-        times = [self.scheduler.next_deadline(), self.residency.next_expiry()]
+        times = (self.scheduler.next_deadline(), self.residency.next_expiry(), self._alarm_at)
         due = min((t for t in times if t is not None), default=None)
+        if due == self._alarm_at:
+            return  # an alarm that comes too early finds nothing to do and is set again
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = self._loop.call_later(max(0.0, due - now), self._alarm)
+        self._alarm_at = due
+        self._timer = self._loop.call_later(max(0.0, due - now), self._alarm)
 
     def _alarm(self) -> None:
+        self._timer = self._alarm_at = None
         now = self.clock()
         for item in self.scheduler.expired(now):
             error = DeadlineExceeded("the request was not done in time", asked=f"{item.request_id}")

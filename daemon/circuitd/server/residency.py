@@ -405,7 +405,7 @@ class Residency:
     def _make_room(self, nbytes: int, place: Place) -> list[Instruction]:
         """Unload idle models, least recently used first, until `nbytes` will fit on `place`."""
         instructions: list[Instruction] = []
-        for model in self._idle():
+        for model in self._idle() if self._free(place, projected=True) < nbytes else ():
             if self._free(place, projected=True) >= nbytes:
                 break
             is_fresh = model.key in self.reserved and not model.uses

@@ -20,7 +20,7 @@ from typing import Final
 import zmq
 
 from circuit_protocol.keys import KeyPair
-from circuit_protocol.sockets import LineMonitor, configure_server, connection_of
+from circuit_protocol.sockets import LineMonitor, configure_server, connection_of, is_readable
 from circuit_protocol.tensors import Frame
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ _BURST: Final = 64
 _REMEMBERED: Final = 4096
 #: Blocked outboxes are tried again at least this often.
 _RETRY_S: Final = 0.05
+# As plain integers: arithmetic on pyzmq's enumerations costs more than the calls they are for.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_SNDMORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 Peer = bytes
 
@@ -125,7 +128,7 @@ class RouterPort:
         if state.outbox or not self._try_send(peer, parts):
             self._queue(peer, state, parts)
         # The send may have swallowed the edge that announces incoming messages.
-        if not self._check_scheduled and self._is_readable():
+        if not self._check_scheduled and is_readable(self._socket):
             self._check_scheduled = True
             self._loop.call_soon(self._ready)
 
@@ -162,9 +165,6 @@ class RouterPort:
 
     # ---- incoming
 
-    def _is_readable(self) -> bool:
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
-
     def _ready(self) -> None:
         self._check_scheduled = False
         if self._closed:
@@ -178,11 +178,9 @@ class RouterPort:
     def _drain(self, limit: int) -> bool:
         """Handle up to `limit` messages; whether there may be more."""
         for _ in range(limit):
-            try:
-                first = self._socket.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            if not is_readable(self._socket):
                 return False
-            message = self._receive(first)
+            message = self._receive(self._socket.recv(_NOBLOCK, copy=False))
             if message is not None:
                 self._on_message(message)
                 if self._closed:
@@ -198,7 +196,7 @@ class RouterPort:
         overflow = False
         more = first.more
         while more:
-            part = self._socket.recv(zmq.NOBLOCK, copy=False)
+            part = self._socket.recv(_NOBLOCK, copy=False)
             more = part.more
             buffer = part.buffer
             count += 1
@@ -282,7 +280,7 @@ class RouterPort:
         """Hand a message to ZeroMQ; False if the peer's pipe is full."""
         send = self._socket.send
         try:
-            send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+            send(peer, _SNDMORE)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -292,7 +290,7 @@ class RouterPort:
             return True
         last = len(parts) - 1
         for i, part in enumerate(parts):
-            send(part, zmq.NOBLOCK | (zmq.SNDMORE if i < last else 0), copy=False)
+            send(part, _SNDMORE if i < last else _NOBLOCK, copy=False)
         return True
 
     def _queue(self, peer: Peer, state: _PeerState, parts: Sequence[Frame]) -> None:
@@ -324,6 +322,6 @@ class RouterPort:
                 drained.append(peer)
         for peer in drained:
             self._on_drained(peer)
-        if not self._check_scheduled and self._is_readable():
+        if not self._check_scheduled and is_readable(self._socket):
             self._check_scheduled = True
             self._loop.call_soon(self._ready)

@@ -148,6 +148,8 @@ class Scheduler:
         self, worker: int, can_run: Callable[[WorkItem], bool], now: float
     ) -> tuple[WorkItem, ...]:
         """The next run for `worker`, now running; empty when it has no slot or nothing can run."""
+        if not self.queued_items:
+            return ()
         in_flight = [run for run in self.runs.values() if run.worker == worker]
         merged_free = self.slots.merged - sum(run.merged for run in in_flight)
         for priority in PRIORITIES:

@@ -207,6 +207,11 @@ class ResultCache:
             for key, entry in newest
         ]
 
+    @property
+    def memory_nbytes(self) -> int:
+        """Bytes of the answers in memory."""
+        return self._memory_nbytes
+
     def stats(self) -> CacheKindStats:
         """Entries, bytes, hits and misses since the start. `budget_nbytes` is the memory tier's."""
         with self._lock:

@@ -1,8 +1,9 @@
-"""The line to the front: a DEALER socket that receives in a thread of its own and sends from any.
+"""The line to the front: a DEALER socket that the computing thread uses, and a beating heart.
 
-The I/O thread sleeps until the socket or the heartbeat needs it, so cancels arrive and heartbeats
-leave also in the middle of a long step. The compute loop sends directly, under the socket's lock:
-an answer costs no hand-over between threads. When the front goes away, so does this process.
+The computing thread receives by itself, waiting when it is idle and looking in between when it is
+not, and it sends by itself: no message costs a hand-over between threads. A second thread sends a
+heartbeat each second, also in the middle of a long step, and notices when the front goes away; then
+this process goes, too.
 """
 
 import logging
@@ -17,6 +18,7 @@ import msgspec
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from circuit_protocol.sockets import is_readable
 from circuit_protocol.tensors import Frame
 from circuitd import work
 from circuitd.worker.inbox import Inbox
@@ -26,15 +28,19 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_INTERVAL_S: Final = 1.0
 #: The front listens before it starts workers: one that does not answer by then is gone.
 CONNECT_TIMEOUT_S: Final = 30.0
-#: Messages waiting to be sent before the compute loop is held up.
+#: Messages waiting to be sent before the computing thread is held up.
 _SEND_HIGH_WATER: Final = 4096
 _ON_HOLD_S: Final = 0.001
+_NOBLOCK: Final = int(zmq.NOBLOCK)
 _CONNECTED: Final = zmq.EVENT_CONNECTED
 _DISCONNECTED: Final = zmq.EVENT_DISCONNECTED
 
 
 class Connection:
-    """This worker's socket. `on_front_gone(reason)` is called in the I/O thread, at most once."""
+    """This worker's socket, which fills `inbox` when that asks for it.
+
+    `on_front_gone(reason)` is called in the heartbeat's thread, at most once.
+    """
 
     def __init__(
         self,
@@ -66,14 +72,20 @@ class Connection:
         #: Held for every use of the socket, which makes its use by two threads safe.
         self._lock = threading.Lock()
         self._is_connected = False
-        self._is_closing = False
-        #: A byte in this pipe wakes the I/O thread when it shall end.
-        self._wake_read, self._wake_write = os.pipe()
+        #: A byte in this pipe wakes the computing thread to look at the socket.
+        self._look_read, self._look_write = os.pipe()
+        os.set_blocking(self._look_read, False)
+        #: A byte in this one ends the heartbeat.
+        self._end_read, self._end_write = os.pipe()
+        self._arrival = select.poll()
+        for descriptor in (self._socket.FD, self._look_read):
+            self._arrival.register(descriptor, select.POLLIN)
+        inbox.receive = self._receive
         self._socket.connect(address)
-        self._thread = threading.Thread(target=self._receive, name="circuitd-io", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="circuitd-heart", daemon=True)
 
     def start(self) -> None:
-        """Begin to receive and to send heartbeats."""
+        """Begin to send heartbeats and to watch the front."""
         self._thread.start()
 
     def send(self, message: work.FromWorker, frames: Sequence[Frame] = ()) -> None:
@@ -82,37 +94,59 @@ class Connection:
         while True:
             with self._lock:
                 try:
-                    self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+                    self._socket.send_multipart(parts, _NOBLOCK, copy=False)
                 except zmq.Again:
                     pass
                 else:
-                    # Sending may have swallowed the edge that announces incoming messages.
-                    self._drain()
                     return
             time.sleep(_ON_HOLD_S)  # the front is far behind: hold the computation up
 
     def close(self) -> None:
-        """Send what is waiting (for a second at most), end the I/O thread and close the socket."""
-        self._is_closing = True
-        os.write(self._wake_write, b"\0")
+        """Send what is waiting (for a second at most), end the heartbeat and close the socket."""
+        os.write(self._end_write, b"\0")
         self._thread.join()
         with self._lock:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close()
         self._context.term()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        for descriptor in (self._look_read, self._look_write, self._end_read, self._end_write):
+            os.close(descriptor)
 
-    def _receive(self) -> None:
+    # ------------------------------------------------------------------ the computing thread
+
+    def _receive(self, wait: bool) -> None:
+        """Put what has arrived into the inbox; with `wait`, stay until something has."""
+        while not self._take_in() and wait:
+            for descriptor, _ in self._arrival.poll():
+                if descriptor == self._look_read:
+                    os.read(self._look_read, 4096)
+
+    def _take_in(self) -> bool:
+        """Receive until nothing is left; whether there was anything. Never blocks."""
+        found = False
+        with self._lock:
+            while is_readable(self._socket):
+                header, *rest = self._socket.recv_multipart(_NOBLOCK, copy=False)
+                found = True
+                try:
+                    message = self._decoder.decode(header.buffer)
+                except msgspec.MsgspecError as error:
+                    # Only our own front speaks here: a defect, but no reason to die.
+                    _log.error("a message of the front was not understood: %s", error)
+                    continue
+                self._inbox.put(message, [frame.buffer for frame in rest])
+        return found
+
+    # ------------------------------------------------------------------ the heartbeat's thread
+
+    def _beat(self) -> None:
         poll = select.poll()
-        for descriptor in (self._socket.FD, self._monitor.FD, self._wake_read):
+        for descriptor in (self._monitor.FD, self._end_read):
             poll.register(descriptor, select.POLLIN)
         give_up_at = time.monotonic() + CONNECT_TIMEOUT_S
         next_heartbeat = time.monotonic()
-        while not self._is_closing:
-            with self._lock:
-                self._drain()
+        while True:
             reason = self._front_gone(give_up_at)
             if reason is not None:
                 self._on_front_gone(reason)
@@ -120,24 +154,17 @@ class Connection:
             now = time.monotonic()
             if now >= next_heartbeat:
                 next_heartbeat = now + self._heartbeat_interval_s
-                self.send(self._heartbeat())
-            poll.poll(max(0.0, next_heartbeat - time.monotonic()) * 1000)
-
-    def _drain(self) -> None:
-        """Receive until nothing is left; needs the lock. Never blocks."""
-        while True:
-            try:
-                header, *rest = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+                self._send_heartbeat()
+            ready = poll.poll(max(0.0, next_heartbeat - time.monotonic()) * 1000)
+            if any(descriptor == self._end_read for descriptor, _ in ready):
                 return
-            frames = [frame.buffer for frame in rest]
-            try:
-                message = self._decoder.decode(header.buffer)
-            except msgspec.MsgspecError as error:
-                # Only our own front speaks here, so this is a defect, but no reason to die.
-                _log.error("a message of the front was not understood: %s", error)
-                continue
-            self._inbox.put(message, frames)
+
+    def _send_heartbeat(self) -> None:
+        self.send(self._heartbeat())
+        # Sending may have swallowed the edge that announces incoming messages.
+        with self._lock:
+            if is_readable(self._socket):
+                os.write(self._look_write, b"\0")
 
     def _front_gone(self, give_up_at: float) -> str | None:
         while self._monitor.poll(0):
