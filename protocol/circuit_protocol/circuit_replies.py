@@ -90,7 +90,7 @@ class CircuitDerived(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="
     `saved` circuit `sweep` and `label` say where.
     """
 
-    id: str
+    circuit_id: str
     circuit: Circuit
     delta: float
     saved: bool = False

@@ -39,8 +39,10 @@ def reference(circuit: CircuitLike) -> str:
             return circuit
         case CircuitShown():
             return circuit.summary.id
-        case CircuitSummary() | CircuitDerived():
+        case CircuitSummary():
             return circuit.id
+        case CircuitDerived():
+            return circuit.circuit_id
 
 
 def model_of(circuit: CircuitLike, model: str | None) -> str | None:
