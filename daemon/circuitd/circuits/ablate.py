@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from circuitd.circuits.nodes import NodeSpace, node_space
+from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.scoring import answer_logits, correct, two_token_losses
 from circuitd.engine.cuts import Cut
 from circuitd.engine.gpt import Run, forward, forward_from
@@ -35,22 +36,6 @@ CODES: Final = {"zero": ZERO, "mean": MEAN, "resample": RESAMPLE}
 
 #: Rows of one pass unless the caller knows better: bounds its memory, and the wait for a cancel.
 ROWS_PER_STEP: Final = 64
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredPrompts:
-    """Prompts with what is right: `answers` [B, 2] (right, wrong token at the last real position;
-    two-token loss) or `targets` [B, T] (-1: not counted; cross-entropy over the vocabulary).
-    """
-
-    tokens: Tensor  # [B, T] int64, right-padded
-    lengths: Tensor  # [B] int64
-    answers: Tensor | None = None
-    targets: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if (self.answers is None) == (self.targets is None):
-            raise ValueError("scored prompts need either answers or targets")
 
 
 @dataclass(frozen=True)
@@ -105,6 +90,8 @@ class Sweep:
         self.space: NodeSpace = node_space(self.weights.config)
         self._clean: dict[str, Tensor] = {}
         self._streams: dict[tuple[int, int], Tensor] = {}
+        #: Row numbers of each pass, rows of like length together.
+        self._passes = list(self.prompts.passes(self.rows_per_step))
         self._source_rows = _derangement(len(self.prompts.tokens), self.seed)
         self._layer_of_node = np.concatenate(
             [
@@ -159,23 +146,25 @@ class Sweep:
         self, masks: Sequence[Mask], start_layer: int, keep_streams: bool = False
     ) -> Iterator[Scores | None]:
         parts: list[Tensor] = []
-        for first_row in range(0, self.n_rows, self.rows_per_step):
+        for number in range(len(self._passes)):
             if parts:
                 yield None
-            rows = slice(first_row, min(first_row + self.rows_per_step, self.n_rows))
-            parts.append(self._score_rows(masks, rows, start_layer, keep_streams))
+            parts.append(self._score_pass(masks, number, start_layer, keep_streams))
         if self.prompts.answers is not None:
-            answered = torch.cat(parts, dim=1)  # [m, B, 2]
+            in_pass_order = torch.cat(parts, dim=1)  # [m, B, 2]
+            answered = torch.empty_like(in_pass_order)
+            answered[:, torch.cat(self._passes).to(answered.device)] = in_pass_order
             yield Scores(two_token_losses(answered).mean(1), correct(answered).mean(1), answered)
         else:
             summed = torch.stack(parts).sum(0)  # [m, 2]: sum of losses, targets that count
             yield Scores(summed[:, 0] / summed[:, 1], None, None)
 
-    def _score_rows(
-        self, masks: Sequence[Mask], rows: slice, start_layer: int, keep_streams: bool
+    def _score_pass(
+        self, masks: Sequence[Mask], number: int, start_layer: int, keep_streams: bool
     ) -> Tensor:
-        prompts, m = self.prompts, len(masks)
-        tokens = prompts.tokens[rows].repeat(m, 1)
+        rows, m = self._passes[number], len(masks)
+        prompts = self.prompts.rows(rows)
+        tokens = prompts.tokens.repeat(m, 1)
         n_layer = self.weights.config.n_layer
         kept = [f"{layer}.resid_in" for layer in range(1, n_layer)] if keep_streams else []
         plan = Plan(
@@ -183,36 +172,36 @@ class Sweep:
             interventions=tuple(self._interventions(masks, rows, start_layer)),
             cuts=tuple(self._cuts(masks, rows)),
             logits="last" if prompts.answers is not None else "none",
-            targets=None if prompts.targets is None else prompts.targets[rows].repeat(m, 1),
-            lengths=prompts.lengths[rows].repeat(m),
+            targets=None if prompts.targets is None else prompts.targets.repeat(m, 1),
+            lengths=prompts.lengths.repeat(m),
             cancelled=self.cancelled,
         )
         self.starts[start_layer] = self.starts.get(start_layer, 0) + 1
         if start_layer == 0:
             run = forward(self.weights, tokens, plan)
         else:
-            stream = self._streams[start_layer, rows.start].repeat(m, 1, 1)
+            stream = self._streams[start_layer, number].repeat(m, 1, 1)
             run = forward_from(self.weights, tokens, start_layer, stream, plan)
         for layer, site in enumerate(kept, start=1):
-            self._streams[layer, rows.start] = run.records[site]
-        return self._measured(run, rows, m)
+            self._streams[layer, number] = run.records[site]
+        return self._measured(run, prompts, m)
 
-    def _measured(self, run: Run, rows: slice, m: int) -> Tensor:
-        if self.prompts.answers is not None:
+    def _measured(self, run: Run, prompts: ScoredPrompts, m: int) -> Tensor:
+        if prompts.answers is not None:
             assert run.logits is not None  # the plan asked for the last position's
-            answers = self.prompts.answers[rows].repeat(m, 1)
+            answers = prompts.answers.repeat(m, 1)
             return answer_logits(run.logits, answers).view(m, -1, 2)
         assert run.token_loss is not None
-        assert self.prompts.targets is not None
-        counts = (self.prompts.targets[rows] >= 0).repeat(m, 1)
+        assert prompts.targets is not None
+        counts = (prompts.targets >= 0).repeat(m, 1)
         losses = run.token_loss.where(counts, 0).view(m, -1).sum(1)
         return torch.stack((losses, counts.view(m, -1).sum(1)), dim=1).float()
 
     def _interventions(
-        self, masks: Sequence[Mask], rows: slice, start_layer: int
+        self, masks: Sequence[Mask], rows: Tensor, start_layer: int
     ) -> Iterator[Intervention]:
         codes = np.stack([mask.codes for mask in masks])  # [m, n_nodes]
-        n_rows = rows.stop - rows.start
+        n_rows = len(rows)
         for site in self.space.sites:
             if site.layer is not None and site.layer < start_layer:
                 continue
@@ -226,8 +215,8 @@ class Sweep:
                     mask = mask.repeat_interleave(n_rows, dim=0)
                 yield Keep(site.name, mask, self._fill(site.name, int(code), rows, len(masks)))
 
-    def _cuts(self, masks: Sequence[Mask], rows: slice) -> Iterator[Cut]:
-        n_rows = rows.stop - rows.start
+    def _cuts(self, masks: Sequence[Mask], rows: Tensor) -> Iterator[Cut]:
+        n_rows = len(rows)
         for i, mask in enumerate(masks):
             in_batch = tuple(range(i * n_rows, (i + 1) * n_rows))
             for cut in mask.cuts:
@@ -236,14 +225,15 @@ class Sweep:
                 channels = (cut.source_channel, cut.target_channel)
                 yield Cut(cut.source, cut.target, *channels, fill=here, rows=in_batch)
 
-    def _fill(self, site: str, code: int, rows: slice, m: int) -> Tensor | None:
+    def _fill(self, site: str, code: int, rows: Tensor, m: int) -> Tensor | None:
         if code == ZERO:
             return None
         if code == MEAN:
             if self.means is None:
                 raise ValueError("a mask uses MEAN, but the sweep has no means")
             return self.means[self.space.span(site)]
-        return self._resampled(site)[rows].repeat(m, 1, 1)
+        n_positions = int(self.prompts.lengths[rows].max())
+        return self._resampled(site)[rows, :n_positions].repeat(m, 1, 1)
 
     def _resampled(self, site: str) -> Tensor:
         """What other prompts have at `site` in the unablated model [B, T, width].

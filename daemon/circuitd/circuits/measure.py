@@ -29,6 +29,7 @@ from circuitd.circuits.ablate import CODES, KEEP, ROWS_PER_STEP, Mask, Scores, S
 from circuitd.circuits.nodes import NodeSpace, node_space
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.scoring import calibrated, correct, two_token_losses
+from circuitd.circuits.steps import Steps
 from circuitd.circuits.value import cut_of, edges_in, edges_of, mask_of, node_set
 from circuitd.engine.weights import Weights
 
@@ -77,16 +78,12 @@ class PartsDone:
     total: int
 
 
-#: Each `next` is one bounded step; the generator returns its result.
-Scoring = Generator[None, None, Score]
-
-
-def score_circuit(grounds: Grounds, circuit: Circuit) -> Scoring:
+def score_circuit(grounds: Grounds, circuit: Circuit) -> Steps[Score]:
     """The circuit's score, one pass per step."""
     return _score(grounds, mask_of(circuit, grounds.weights.config), circuit.calibration)
 
 
-def score_model(grounds: Grounds) -> Scoring:
+def score_model(grounds: Grounds) -> Steps[Score]:
     """The unpruned model's score likewise."""
     n_nodes = node_space(grounds.weights.config).n_nodes
     return _score(grounds, Mask(np.zeros(n_nodes, np.uint8)), None)
@@ -129,13 +126,13 @@ def measure_parts(
     return _details(node_set(space, kept), groups, halves, deltas.tolist(), n_pairs)
 
 
-def _score(grounds: Grounds, mask: Mask, calibration: Calibration | None) -> Scoring:
+def _score(grounds: Grounds, mask: Mask, calibration: Calibration | None) -> Steps[Score]:
     scores = yield from _base_scores(grounds.sweep(mask))
     answered = _answered(scores, calibration)
     return Score(float(two_token_losses(answered).double().mean()), float(correct(answered).mean()))
 
 
-def _base_scores(sweep: Sweep) -> Generator[None, None, Scores]:
+def _base_scores(sweep: Sweep) -> Steps[Scores]:
     for scores in sweep.base_steps():
         if scores is not None:
             return scores

@@ -16,11 +16,11 @@ from circuitd.circuits.ablate import (
     ZERO,
     EdgeCut,
     Mask,
-    ScoredPrompts,
     Sweep,
 )
 from circuitd.circuits.edges import edge_matrices, edges_between
 from circuitd.circuits.nodes import node_space
+from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Mean, Patch, Zero
 from circuitd.engine.plan import Plan, Record

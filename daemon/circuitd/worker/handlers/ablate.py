@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from circuit_protocol.errors import BadShape, InvalidRequest
 from circuit_protocol.replies import AblatePart, AblateResult
 from circuit_protocol.requests import Ablate
-from circuitd.circuits.ablate import Mask, ScoredPrompts, Scores, Sweep
+from circuitd.circuits.ablate import Mask, Scores, Sweep
 from circuitd.circuits.nodes import node_space
+from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.worker.context import Context
 from circuitd.worker.masks import MaskPlan, read_masks
 from circuitd.worker.output import Output

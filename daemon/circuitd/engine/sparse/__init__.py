@@ -1,0 +1,1 @@
+"""Sparse execution on the CPU: nonzero weights only, activations [channels, lanes]."""
