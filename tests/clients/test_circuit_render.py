@@ -274,12 +274,14 @@ def test_a_diff_lists_what_came_and_went() -> None:
     assert "2 nodes added\n  1.attn.q[1,2]" in out
     assert "0 nodes removed" in out
     assert "1 edge added\n  0.mlp.act_in[1] -> 0.mlp.post_act[2]" in out
+    unknown = msgspec.structs.replace(diff, edges_known=False, added_edges=())
+    assert "edges are not compared" in text(diff_lines(unknown, columns=80))
     assert re.search(r"0\.mlp\.act_in\[1\] +\+0\.1000 +\+0\.4000 +\+0\.3000", out)
 
 
 def test_an_edit_shows_the_loss_before_and_after() -> None:
     circuit = quote_circuit().circuit
-    derived = CircuitDerived(id="ab", circuit=circuit, delta=0.1)
+    derived = CircuitDerived(id="x", circuit_id="ab", circuit=circuit, delta=0.1)
     out = text(derived_lines(derived, "3f9a"))
     assert out.startswith("loss 0.0490 → 0.1490  +0.1000 nats per side")
     assert "not saved" in out

@@ -186,7 +186,7 @@ def _place(
     for row in rows:
         _spread(row, boxes, [(0.0, 1.0) for group in row for _ in group.nodes])
     for sweep in range(_SWEEPS):
-        middle = sum(box.x for box in boxes) / len(boxes)
+        middle = sum(box.x for box in boxes) / max(1, len(boxes))
         for row in rows if sweep % 2 == 0 else reversed(rows):
             wanted: list[tuple[float, float]] = []
             for i in (i for group in row for i in group.nodes):

@@ -145,8 +145,11 @@ def diff_lines(diff: CircuitDiff, *, columns: int, limit: int = 12) -> list[Line
     ]
     for name, nodes, color in (("added", diff.added, "good"), ("removed", diff.removed, "bad")):
         lines += _node_lines(name, nodes, color, columns, limit)  # pyright: ignore[reportArgumentType]  # Named
+    if not diff.edges_known:
+        text = "edges are not compared: one of the two was never measured"
+        lines.append((Span(truncate(text, columns), color="note"),))
     for name, edges in (("added", diff.added_edges), ("removed", diff.removed_edges)):
-        lines += _edge_lines(name, edges, columns, limit)
+        lines += _edge_lines(name, edges, columns, limit) if diff.edges_known else []
     if diff.changes:
         largest = sorted(diff.changes, key=lambda c: -abs(c.after - c.before))
         cells = [
@@ -278,5 +281,5 @@ def derived_lines(derived: CircuitDerived, origin: str, *, ascii_only: bool = Fa
             Span(f", accuracy {m.accuracy:.1%}"),
         ),
         (Span(f"{caption.sizes(m)}, from {origin}"),),
-        (Span(f"{derived.id}, {kept}", color="dim"),),
+        (Span(f"{derived.circuit_id}, {kept}", color="dim"),),
     ]
