@@ -67,8 +67,12 @@ class Call(Generic[E_co, R_co]):
     instance: str | None = None
     #: Called with each progress report, in the caller's thread.
     progress: Callable[[Progress], None] | None = None
-    #: Takes bytes where they arrive, in the I/O thread, and says how much more may be sent.
+    #: Takes bytes where they arrive, in whichever thread that is, and says how much more may come.
     absorb: Callable[[AnyReply, Sequence[Frame]], Credit | None] | None = None
+    #: What the welcome must name for this call to be sent at all.
+    capability: str | None = None
+    #: Sent instead where that is not named, or when this call fails. `read_result` reads both.
+    otherwise: "Call[Any, Any] | None" = None
 
     def numbered(self, request_id: str, default_model: str | None) -> AnyRequest:
         """The request with its id, and with the default model where none was named."""

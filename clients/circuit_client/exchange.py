@@ -167,14 +167,14 @@ class Exchange:
         if entry is None:
             return  # to a cancel, a release, or a request whose caller is gone
         if isinstance(reply, Failed):
-            self._finish(reply.id).fail(from_info(reply.error))
+            self._fail(reply.id, entry, from_info(reply.error))
             return
         payload = frames[1:]
         if entry.call.absorb is not None:
             try:
                 credit = entry.call.absorb(reply, payload)
-            except MalformedMessage as e:
-                self._finish(reply.id).fail(e)
+            except CircuitError as e:
+                self._fail(reply.id, entry, e)
                 return
             if credit is not None:
                 self._post(credit)
@@ -260,9 +260,19 @@ class Exchange:
             if not entry.sent:
                 self._send(request_id, entry)
 
+    def _fail(self, request_id: str, entry: _Unanswered, error: CircuitError) -> None:
+        """A request has ended in `error`, unless there is another way to ask for the same."""
+        if entry.call.otherwise is None:
+            self._finish(request_id).fail(error)
+        else:  # its final reply has come, so that its id is free again
+            entry.call = entry.call.otherwise
+            self._send(request_id, entry)
+
     def _send(self, request_id: str, entry: _Unanswered) -> None:
         assert self.welcome is not None  # the phase is open
         call = entry.call
+        if call.otherwise is not None and call.capability not in self.welcome.capabilities:
+            call = entry.call = call.otherwise
         try:
             if call.instance not in (None, self.welcome.instance):
                 raise NotFound(

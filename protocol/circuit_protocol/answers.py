@@ -44,6 +44,7 @@ ANSWERS: Final[dict[type[q.Request], Answer]] = {
     q.Hook: Answer(r.HookResult),
     q.Ablate: Answer(r.AblateResult, partial=r.AblatePart),
     q.Fetch: Answer(r.Chunk, partial=r.Chunk),
+    q.MapTensor: Answer(r.Mapped),
     q.Reduce: Answer(r.Reduced),
     q.Release: Answer(r.Done),
     q.CacheStats: Answer(r.CacheReport),

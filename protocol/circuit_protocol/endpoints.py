@@ -179,7 +179,10 @@ def check_exposure(endpoint: Endpoint, *, curve: bool, allow_plain_loopback: boo
 
 
 def _ipc(path: Path) -> Endpoint:
-    whole = str(path.expanduser().absolute())
+    try:
+        whole = str(path.expanduser().absolute())
+    except RuntimeError as e:  # "~name" of nobody
+        raise _bad(str(path), str(e)) from None
     if "\0" in whole:
         raise _bad(whole, "A path cannot hold a zero byte")
     nbytes = len(os.fsencode(whole))

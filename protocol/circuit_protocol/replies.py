@@ -415,6 +415,13 @@ class Chunk(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="tensor.ch
     nbytes: int
 
 
+class Mapped(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="tensor.mapped"):
+    """Answers tensor.map: a file of `nbytes` that holds what frames would, to be read only."""
+
+    path: str
+    nbytes: int
+
+
 class Reduced(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="tensor.reduced"):
     """Answers tensor.reduce; top_k also gives `indices` [k, ndim]."""
 
@@ -535,6 +542,7 @@ AnyReply = (
     | AblatePart
     | AblateResult
     | Chunk
+    | Mapped
     | Reduced
     | CacheReport
     | CacheEntries

@@ -331,6 +331,15 @@ class Fetch(Request, frozen=True, kw_only=True, omit_defaults=True, tag="tensor.
     credit: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
 
 
+class MapTensor(Request, frozen=True, kw_only=True, omit_defaults=True, tag="tensor.map"):
+    """Where the bytes of a held tensor lie, for a client on the daemon's machine that maps them.
+
+    Only over ipc, where the welcome's `capabilities` name it; elsewhere it is `forbidden`.
+    """
+
+    handle: str
+
+
 class Reduce(Request, frozen=True, kw_only=True, omit_defaults=True, tag="tensor.reduce"):
     """A view or a summary of a held tensor, computed in the daemon.
 
@@ -477,6 +486,7 @@ AnyRequest = (
     | Hook
     | Ablate
     | Fetch
+    | MapTensor
     | Reduce
     | Release
     | CacheStats

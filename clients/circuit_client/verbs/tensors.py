@@ -1,6 +1,8 @@
 """`tensor.*`: the bytes of a held tensor, or a view or summary computed where it is."""
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,33 +10,70 @@ import numpy.typing as npt
 
 from circuit_client.answers import Reduction
 from circuit_client.call import UNSENT_ID, Call, Received, progress_only
+from circuit_client.mapping import has_room, map_file
 from circuit_client.values import Parcel, Value
 from circuit_protocol.errors import InvalidRequest, MalformedMessage
-from circuit_protocol.replies import AnyReply, Chunk, Progress, Reduced
-from circuit_protocol.requests import Credit, Fetch, Reduce
+from circuit_protocol.replies import AnyReply, Chunk, Mapped, Progress, Reduced
+from circuit_protocol.requests import Credit, Fetch, MapTensor, Reduce
 from circuit_protocol.tensors import NUMPY_DTYPES, Frame, Handle
+from circuit_protocol.version import MAP_TENSOR
 
 #: Small enough to stay in cache and reuse memory, large enough that messages cost nothing.
 CHUNK_NBYTES = 2 << 20
 #: Chunks that may be under way at once.
 WINDOW = 16
+#: What is smaller is sent sooner than mapped.
+MIN_MAPPED_NBYTES = 1 << 16
 
 
 def fetch_handle(handle: Handle, instance: str | None = None) -> Call[Progress, np.ndarray]:
-    """The bytes of `handle` in one array allocated beforehand; BF16 as bits (uint16).
+    """The bytes of `handle` as an array of the caller's own; BF16 as bits (uint16).
+
+    On the daemon's machine its file is mapped, so that nothing is copied until it is written to;
+    elsewhere, and when that fails, the bytes are sent.
+    """
+    sent = _send(handle, instance)
+    if handle.nbytes < MIN_MAPPED_NBYTES or not has_room():
+        return sent
+    mapped: list[np.ndarray] = []
+
+    def absorb(reply: AnyReply, frames: Sequence[Frame]) -> None:
+        if isinstance(reply, Mapped):
+            mapped.append(map_file(Path(reply.path), handle))
+
+    def read(received: Received) -> np.ndarray:
+        return mapped[0] if mapped else sent.read_result(received)
+
+    return Call(
+        MapTensor(id=UNSENT_ID, handle=handle.handle),
+        read,
+        _no_event,
+        resend=False,
+        instance=instance,
+        absorb=absorb,
+        capability=MAP_TENSOR,
+        otherwise=sent,
+    )
+
+
+def _send(handle: Handle, instance: str | None) -> Call[Progress, np.ndarray]:
+    """The bytes of `handle` in one array, allocated when the first of them come.
 
     Chunks are written where they arrive, and each half window of them is answered with as much
     credit, so that the daemon never has more than a window under way.
     """
-    array = np.empty(handle.shape, dtype=NUMPY_DTYPES[handle.dtype])
-    target = array.reshape(-1).view(np.uint8).data
+    array: np.ndarray | None = None
+    target = memoryview(b"")
     arrived = 0
     uncredited = 0
 
     def absorb(reply: AnyReply, frames: Sequence[Frame]) -> Credit | None:
-        nonlocal arrived, uncredited
+        nonlocal array, target, arrived, uncredited
         if not isinstance(reply, Chunk):
             return None
+        if array is None:
+            array = np.empty(handle.shape, dtype=NUMPY_DTYPES[handle.dtype])
+            target = array.reshape(-1).view(np.uint8).data
         end = reply.offset + reply.nbytes
         data = frames[0] if frames else b""
         if end > target.nbytes or memoryview(data).nbytes != reply.nbytes:
@@ -53,7 +92,7 @@ def fetch_handle(handle: Handle, instance: str | None = None) -> Call[Progress, 
 
     def read(received: Received) -> np.ndarray:
         received.expect(Chunk)
-        if arrived != target.nbytes:
+        if array is None or arrived != target.nbytes:
             raise MalformedMessage(
                 "a tensor arrived with holes", asked=f"{target.nbytes} bytes", found=str(arrived)
             )
@@ -75,14 +114,7 @@ def fetch(value: Value) -> Call[Progress, np.ndarray]:
         value.settle(call.read_result(received))
         return value.numpy()
 
-    return Call(
-        call.request,
-        read,
-        _no_event,
-        resend=False,
-        instance=value.instance,
-        absorb=call.absorb,
-    )
+    return dataclasses.replace(call, read_result=read)
 
 
 def _handle(value: Value) -> Handle:

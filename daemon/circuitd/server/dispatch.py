@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: A job that has cost this many workers their life fails.
 MAX_JOB_DEATHS = 3
-
-
 #: Called when a model is resident (with None) or will not be.
 LoadWaiter = Callable[[CircuitError | None], None]
 
@@ -421,7 +419,7 @@ class Dispatcher:
     def _set_alarm(self, now: float) -> None:
         times = (self.scheduler.next_deadline(), self.residency.next_expiry(), self._alarm_at)
         due = min((t for t in times if t is not None), default=None)
-        if due == self._alarm_at:
+        if due is None or due == self._alarm_at:
             return  # an alarm that comes too early finds nothing to do and is set again
         if self._timer is not None:
             self._timer.cancel()

@@ -34,6 +34,7 @@ from circuit_protocol.errors import (
 from circuit_protocol.keys import KeyPair
 from circuit_protocol.replies import Failed, Reply
 from circuit_protocol.tensors import Frame
+from circuit_protocol.version import MAP_TENSOR
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.artefacts import Artefacts
 from circuitd.server.asker import Asker
@@ -304,6 +305,10 @@ class Front:
         else:  # it never was a request of this client's, so its id may be another one's
             self.book.failed += 1
             port.send(peer, [encode(Failed(id=request_id, error=error.to_info()))])
+
+    def capabilities(self, client_id: ClientId) -> tuple[str, ...]:
+        """The optional features of the protocol that a connection has."""
+        return (MAP_TENSOR,) if self._ports[client_id[0]].is_local else ()
 
     def welcome(self, entry: OpenRequest, name: str) -> None:
         """The hello that is being answered was understood: its sender is a client from now on."""

@@ -49,7 +49,7 @@ def hello(front: Front, entry: OpenRequest, request: r.Hello) -> None:
             server=f"circuitd {circuitd.__version__}",
             instance=front.instance,
             pid=os.getpid(),
-            capabilities=(),
+            capabilities=front.capabilities(entry.client),
             limits=front.settings.limits,
             default_model=front.settings.default_model or None,
         ),

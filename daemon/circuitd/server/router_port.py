@@ -100,12 +100,15 @@ class RouterPort:
         self._retry: asyncio.TimerHandle | None = None
         self._check_scheduled = False
         self._closed = False
+        #: Whether it listens on a local socket: its peers are this user's processes.
+        self.is_local = False
         self._loop.add_reader(self._socket.fileno(), self._ready)
         self._loop.add_reader(self._monitor.fd, self._monitored)
 
     def bind(self, endpoint: str) -> str:
         """Listen on `endpoint`; returns it with the port ZeroMQ chose. Raises zmq.ZMQError."""
         self._socket.bind(endpoint)
+        self.is_local = endpoint.startswith("ipc://")
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def user_id(self, peer: Peer) -> str | None:

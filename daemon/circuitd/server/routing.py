@@ -31,6 +31,7 @@ ROUTES: Final[dict[type[r.Request], Route]] = {
     r.Hook: "model",
     r.Ablate: "model",
     r.Fetch: "front",
+    r.MapTensor: "front",
     r.Reduce: "worker",
     r.Release: "front",
     r.CacheStats: "front",

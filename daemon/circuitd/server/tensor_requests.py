@@ -1,4 +1,7 @@
-"""Requests for held tensors: their bytes in chunks, with credit, straight from the mapped file."""
+"""Requests for held tensors: their bytes in chunks, with credit, straight from the mapped file.
+
+A client of the local socket may also be told where that file is, and map it itself.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from circuit_protocol import requests as r
-from circuit_protocol.errors import CircuitError
-from circuit_protocol.replies import Chunk, Done
+from circuit_protocol.errors import CircuitError, Forbidden
+from circuit_protocol.replies import Chunk, Done, Mapped
+from circuit_protocol.version import MAP_TENSOR
 from circuitd.server.fetches import Fetch
 from circuitd.server.replies import OpenRequest
 
@@ -70,6 +74,22 @@ def send_chunks(front: Front, client: Client, request_id: str) -> None:
         front.reply(running.entry, chunk, [data])
 
 
+def map_tensor(front: Front, entry: OpenRequest, request: r.MapTensor) -> None:
+    """Say where a tensor's file is, to a client that came over the local socket.
+
+    Its lease keeps the file until it has opened it; what it has mapped then outlives the lease.
+    """
+    if MAP_TENSOR not in front.capabilities(entry.client):
+        raise Forbidden(
+            "only a client of the local socket may map a tensor's file",
+            asked=request.handle[:80],
+            hint="Use tensor.fetch",
+        )
+    segment = front.cache.leases.use(entry.client, request.handle, front.dispatcher.clock())
+    path = front.cache.segments.locate(segment)
+    front.reply(entry, Mapped(id=request.id, path=str(path), nbytes=segment.nbytes))
+
+
 def release(front: Front, entry: OpenRequest, request: r.Release) -> None:
     """End this client's leases; handles it does not lease are no error."""
     ended, dead = front.cache.leases.release(entry.client, request.handles)
@@ -79,5 +99,6 @@ def release(front: Front, entry: OpenRequest, request: r.Release) -> None:
 
 HANDLERS: Final[Mapping[type[r.Request], Handler]] = {
     r.Fetch: fetch,
+    r.MapTensor: map_tensor,
     r.Release: release,
 }

@@ -105,6 +105,13 @@ class SegmentDir:
         finally:
             os.close(fd)
 
+    def locate(self, segment: Segment) -> Path:
+        """The tensor's file, for a reader on this machine. Raises NotFound if it is gone."""
+        file = self._file(segment)
+        if not file.is_file():
+            raise _gone(segment.handle)
+        return file.absolute()
+
     def read(self, segment: Segment) -> np.ndarray:
         """The tensor as a read-only array over its mapping. Raises NotFound."""
         flat = np.frombuffer(self.open(segment), dtype=NUMPY_DTYPES[segment.dtype])

@@ -10,7 +10,7 @@ import pytest
 from circuit_protocol import requests as r
 from circuit_protocol.errors import Forbidden
 from circuit_protocol.keys import KeyPair, allow_client, disallow_client, make_key_pair
-from circuit_protocol.replies import ForwardResult, StatusReport
+from circuit_protocol.replies import Failed, ForwardResult, StatusReport, Welcome
 from front_harness import house
 
 LOOPBACK = ("tcp://127.0.0.1:0",)
@@ -30,6 +30,17 @@ async def test_plain_tcp_on_loopback_needs_to_be_asked_for(tmp_path: Path) -> No
     async with house(tmp_path, listen=LOOPBACK, allow_insecure_loopback_tcp=True) as h:
         client = await h.client(endpoint=h.front.endpoints[1])
         assert isinstance(await client.ask(client.forward()), ForwardResult)
+
+
+async def test_files_are_not_shown_to_those_who_came_over_tcp(tmp_path: Path) -> None:
+    async with house(tmp_path, listen=LOOPBACK, allow_insecure_loopback_tcp=True) as h:
+        client = await h.client(hello=False, endpoint=h.front.endpoints[1])
+        welcome = await client.hello()
+        assert isinstance(welcome, Welcome)
+        assert welcome.capabilities == ()
+        refused = await client.ask(r.MapTensor(id="m", handle="t-0"))
+        assert isinstance(refused, Failed)
+        assert refused.error.code == "forbidden"
 
 
 async def test_a_key_opens_the_door_while_it_is_on_the_list(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Held tensors fetched in chunks, answers given a second time, and files that change."""
 
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from circuit_protocol.replies import (
     Failed,
     ForwardResult,
     JobAccepted,
+    Mapped,
+    Welcome,
 )
 from circuit_protocol.tensors import Handle
 from circuitd import work
@@ -89,6 +92,36 @@ async def test_a_handle_is_its_clients_own_until_released(tmp_path: Path) -> Non
         assert await client.ask(r.Release(id="r", handles=(handle, "t-x"))) == Done(id="r")
         assert code(await client.ask(r.Fetch(id="f", handle=handle))) == "not_found"
         assert segments(h) == 0
+
+
+async def test_a_local_client_is_told_where_a_tensor_lies(tmp_path: Path) -> None:
+    async with house(tmp_path, on_item=held_logits) as h:
+        client, other = await h.client(hello=False), await h.client()
+        welcome = await client.hello()
+        assert isinstance(welcome, Welcome)
+        assert welcome.capabilities == ("tensor.map",)
+        handle = await handle_for(client)
+        mapped = await client.ask(r.MapTensor(id="m", handle=handle))
+        assert isinstance(mapped, Mapped)
+        path = Path(mapped.path)
+        assert (path.name, mapped.nbytes) == (handle, N)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600  # noqa: ASYNC240
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        view = np.memmap(path, np.uint8, "r")
+        assert code(await other.ask(r.MapTensor(id="m", handle=handle))) == "not_found"
+        await client.ask(r.Release(id="r", handles=(handle,)))
+        assert not path.exists()  # noqa: ASYNC240
+        np.testing.assert_array_equal(view, np.arange(N, dtype=np.uint8))
+        assert code(await client.ask(r.MapTensor(id="n", handle=handle))) == "not_found"
+
+
+async def test_a_tensor_whose_file_has_gone_is_not_found(tmp_path: Path) -> None:
+    async with house(tmp_path, on_item=held_logits) as h:
+        client = await h.client()
+        handle = await handle_for(client)
+        (h.fleet.newest.segments.path / handle).unlink()
+        assert code(await client.ask(r.MapTensor(id="m", handle=handle))) == "not_found"
+        assert code(await client.ask(r.Fetch(id="f", handle=handle))) == "not_found"
 
 
 async def test_tensors_of_a_client_that_left_are_let_go(tmp_path: Path) -> None:
