@@ -35,6 +35,7 @@ class Prune(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag="pr
     n_pairs: Annotated[int, msgspec.Meta(ge=2, le=16384)] = 256
     n_held_out_pairs: Annotated[int, msgspec.Meta(ge=2, le=16384)] = 256
     data_seed: int = 0
+    priority: Literal["interactive", "batch"] = "batch"
 
 
 class Verify(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag="verify"):
@@ -42,6 +43,7 @@ class Verify(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag="v
 
     circuit: CircuitRef
     settings: VerifySettings = VerifySettings()
+    priority: Literal["interactive", "batch"] = "batch"
 
 
 class ListCircuits(Request, frozen=True, kw_only=True, omit_defaults=True, tag="circuits.list"):

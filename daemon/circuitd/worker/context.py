@@ -104,6 +104,7 @@ class Context:
         *,
         unit: str = "",
         loss: float | None = None,
+        k: int | None = None,
     ) -> Output | None:
         """A progress reply to yield; None (a mere step boundary) if the last one was just now."""
         now = time.perf_counter()
@@ -123,5 +124,6 @@ class Context:
                 unit=unit,
                 eta_s=eta_s,
                 loss=loss,
+                k=k,
             )
         )

@@ -6,6 +6,7 @@
              InterventionError           BadIntervention
              PlanError, DeviceError      InvalidRequest
              Cancelled                   Cancelled or DeadlineExceeded, as the front asked
+    circuits FindError                   InvalidRequest
     tasks    TaskError                   NotFound for an unknown task, else InvalidRequest
     store    TokenizerError              CheckpointError for a file, else InvalidRequest
     torch    out of memory               OutOfMemory
@@ -38,6 +39,7 @@ from circuit_protocol.errors import (
     OutOfMemory,
     StorageFull,
 )
+from circuitd.circuits.errors import FindError
 from circuitd.engine import errors as engine
 from circuitd.store.tokenizer import TokenizerError
 from circuitd.tasks.errors import TaskError
@@ -80,6 +82,10 @@ def as_circuit_error(error: Exception, *, where: str, reason: StopReason | None)
             return stopped(reason or "cancelled")
         case engine.EngineError():
             return _from_engine(error)
+        case FindError():
+            return InvalidRequest(
+                error.message, asked=error.asked, found=error.found, hint=error.hint or None
+            )
         case TaskError():
             return _from_task(error)
         case TokenizerError():

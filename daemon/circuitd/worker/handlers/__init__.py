@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_protocol import requests
+from circuit_protocol import circuit_requests, requests
 from circuitd.worker.handlers import (
     ablate,
     describe,
@@ -10,6 +10,7 @@ from circuitd.worker.handlers import (
     forward,
     generate,
     hook,
+    prune,
     reduce,
     tasks,
     text,
@@ -31,6 +32,7 @@ def all_handlers() -> Registry:
             requests.Hook: hook.run,
             requests.Ablate: ablate.run,
             requests.Reduce: reduce.run,
+            circuit_requests.Prune: prune.run,
         },
         batched={requests.Forward: forward.run},
     )
