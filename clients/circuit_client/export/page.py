@@ -25,11 +25,11 @@ figure { margin: 0; overflow: auto; }
   padding: .6rem 0; border-bottom: 1px solid var(--line); }
 .controls label { display: inline-flex; gap: .5rem; align-items: center; }
 output { font-family: ui-monospace, monospace; min-width: 9ch; }
-.gone, .without-carried .carried { display: none; }
-.looking .edge, .looking .carried { opacity: .08; }
+.gone, .without-carried .carried[data-source] { display: none; }
+.looking [data-source] { opacity: .08; }
 .looking .node { opacity: .25; }
 .looking .node.near { opacity: 1; }
-.looking .edge.near, .looking .carried.near { opacity: 1; stroke-opacity: 1; }
+.looking [data-source].near { opacity: 1; stroke-opacity: 1; }
 table { border-collapse: collapse; margin: .5rem 0; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; font-size: .9rem;
   border-bottom: 1px solid var(--line); }

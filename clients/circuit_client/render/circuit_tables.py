@@ -214,6 +214,9 @@ def pruned_lines(
          f"{s.measured.accuracy:.1%}", duration(took[s.id]) if s.id in took else "", s.id[:8])
         for s in circuits
     ]  # fmt: skip
+    if not took:
+        del headings[8]
+        rows = [(*row[:8], row[9]) for row in rows]
     lines = table(headings, rows, width_max=columns) if rows else []
     for f in failures:
         what = f"{f.task}, seed {f.seed}, {target_name(f.target_loss, f.target_k)}"
