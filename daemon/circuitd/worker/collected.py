@@ -8,7 +8,7 @@ import torch
 
 from circuit_protocol.replies import Recorded
 from circuitd.engine.window import Window
-from circuitd.worker.output import Deliver, Parcel
+from circuitd.worker.output import Deliver, Parcel, deliveries
 from circuitd.worker.prompts import Batch
 from circuitd.worker.recordings import Entries, Wanted, cut, entries, join
 
@@ -52,9 +52,25 @@ class Collected:
 
     def deliver(self, parcel: Parcel, how: Deliver, model: str) -> tuple[Recorded, ...]:
         """All of it, for a reply; pieces are let go as they are joined."""
-        return tuple(self._deliver(i, parcel, how, model) for i in range(len(self._records)))
+        n = len(self._records)
+        gradients = [  # of a top_k only its entries are sent, which are few
+            [] if one.asked.reduce == "top_k" else pieces
+            for one, pieces in zip(self._records, self._gradients, strict=True)
+        ]
+        ways = deliveries(how, [_nbytes(pieces) for pieces in self._values + gradients])
+        return tuple(
+            self._deliver(i, parcel, value_how, gradient_how, model)
+            for i, value_how, gradient_how in zip(range(n), ways[:n], ways[n:], strict=True)
+        )
 
-    def _deliver(self, number: int, parcel: Parcel, how: Deliver, model: str) -> Recorded:
+    def _deliver(
+        self,
+        number: int,
+        parcel: Parcel,
+        value_how: Deliver,
+        gradient_how: Deliver,
+        model: str,
+    ) -> Recorded:
         one = self._records[number]
         name = f"{one.site.name} of {model}"
         gradients, self._gradients[number] = self._gradients[number], []
@@ -72,11 +88,15 @@ class Collected:
         values, self._values[number] = self._values[number], []
         return Recorded(
             site=one.site.name,
-            value=parcel.deliver(joined(values), how, name),
-            gradient=parcel.deliver(joined(gradients), how, f"gradient at {name}")
+            value=parcel.deliver(joined(values), value_how, name),
+            gradient=parcel.deliver(joined(gradients), gradient_how, f"gradient at {name}")
             if gradients
             else None,
         )
+
+
+def _nbytes(pieces: Sequence[torch.Tensor]) -> int:
+    return sum(piece.nbytes for piece in pieces)
 
 
 def joined(pieces: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -20,7 +20,7 @@ from circuitd.worker.wire_tensors import WIRE_DTYPES, copy_into, to_numpy
 
 #: How a large result travels: by size, always in the reply, or always held. Small ones are inline.
 Deliver = Literal["auto", "inline", "handle"]
-#: With "auto", results larger than this stay in the daemon under a handle.
+#: With "auto", a reply carries at most so much; its largest tensors stay under a handle instead.
 AUTO_INLINE_NBYTES: Final = 1 << 20
 
 
@@ -35,6 +35,23 @@ class Output:
     frames: Sequence[Frame] = ()
     segments: tuple[work.Segment, ...] = ()
     item: int = 0
+
+
+def deliveries(how: Deliver, sizes: Sequence[int]) -> list[Deliver]:
+    """How each tensor of one reply travels, given the sizes of all of them in bytes.
+
+    With "auto" the largest are held, as many as it takes for the others to be few enough to send.
+    """
+    if how != "auto":
+        return [how] * len(sizes)
+    ways: list[Deliver] = ["inline"] * len(sizes)
+    sent_nbytes = sum(sizes)
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if sent_nbytes <= AUTO_INLINE_NBYTES:
+            break
+        ways[i] = "handle"
+        sent_nbytes -= sizes[i]
+    return ways
 
 
 class Parcel:
@@ -69,7 +86,10 @@ class Parcel:
         return pack(to_numpy(values), self._frames, dtype=WIRE_DTYPES[values.dtype])
 
     def deliver(self, values: torch.Tensor, how: Deliver, description: str) -> Values:
-        """Send `values` along or hold them, as `how` says. Raises StorageFull."""
+        """Send `values` along or hold them, as `how` says. Raises StorageFull.
+
+        A reply with several of them decides about all together first (`deliveries`).
+        """
         is_small = how == "auto" and values.nbytes <= AUTO_INLINE_NBYTES
         if how == "inline" or is_small or not self._may_hold:
             return self.put(values)

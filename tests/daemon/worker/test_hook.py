@@ -22,7 +22,7 @@ from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
 from circuitd.engine.plan import Gradient, LogitDifference, Plan
 from circuitd.engine.plan import Record as EngineRecord
-from circuitd.worker import slices
+from circuitd.worker import output, slices
 
 
 def hook_result(reply: AnyReply) -> HookResult:
@@ -261,6 +261,18 @@ def test_large_records_are_held_and_small_ones_sent(desk, packed):
     request = hook(prompts, Record(site="*.mlp.post_act"))
     recorded: tuple[Recorded, ...] = hook_result(desk.ask(request).reply).recorded
     assert not any(isinstance(r.value, Handle) for r in recorded)
+
+
+def test_a_reply_carries_so_much_and_its_largest_records_stay(desk, prompts, monkeypatch):
+    sites = ("0.resid_mid", "0.mlp.post_act", "1.resid_mid", "1.mlp.post_act")
+    request = hook(prompts, *(Record(site=site) for site in sites))
+    widths = np.array([desk.ask(request).reply.recorded[i].value.shape[2] for i in range(4)])
+    assert widths.tolist() == [32, 64, 32, 64]
+    one = 3 * 7 * 4  # bytes of one channel
+    for room, held in [(192, []), (191, [1]), (128, [1]), (127, [1, 3]), (63, [0, 1, 3])]:
+        monkeypatch.setattr(output, "AUTO_INLINE_NBYTES", room * one)
+        recorded = hook_result(desk.ask(request).reply).recorded
+        assert [i for i, r in enumerate(recorded) if isinstance(r.value, Handle)] == held
 
 
 @pytest.mark.parametrize(
