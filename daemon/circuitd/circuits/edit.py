@@ -5,7 +5,7 @@ Which nodes and cuts the new circuit has; what it does is measured elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -20,6 +20,7 @@ from circuitd.circuits.nodes import node_space
 from circuitd.circuits.value import (
     edges_in,
     edges_of,
+    in_order,
     kept_nodes,
     no_such_edge,
     node_set,
@@ -104,13 +105,6 @@ def combined(weights: Weights, circuits: Sequence[Circuit], request: CombineCirc
             )
         }
     return Parts(node_set(node_space(weights.config), kept), in_order(cut))
-
-
-def in_order(edges: Iterable[Edge]) -> tuple[Edge, ...]:
-    """Edges in the one order that a circuit keeps its cuts in, so that equal ones have one id."""
-    return tuple(
-        sorted(edges, key=lambda e: (e.source, e.target, e.source_channel, e.target_channel))
-    )
 
 
 def _joins(edge: Edge, kept: np.ndarray, weights: Weights) -> bool:

@@ -1,18 +1,19 @@
-"""What a circuit does on its task, and what each of its nodes, edges and half blocks adds to that.
+"""What each node, edge and half block of a circuit adds to its loss on a task.
 
 A delta is the circuit's loss with that part ablated as well, minus its loss: nats, mean per side.
-Everything is scored against the circuit as base, so a part costs only the layers from its own on,
-and several parts share a batch. A circuit's calibration holds for all of them.
+A circuit's calibration holds for all of them. Nodes and half blocks are gates, which the fastest
+execution serves; edges, and what is resampled, go through a sweep against the circuit as base.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
+import torch
 from msgspec.structs import replace
 from torch import Tensor
 
@@ -25,49 +26,14 @@ from circuit_protocol.circuits import (
     NodeDeltas,
 )
 from circuit_protocol.interventions import NodeSet
-from circuitd.circuits.ablate import CODES, KEEP, ROWS_PER_STEP, Mask, Scores, Sweep
-from circuitd.circuits.nodes import NodeSpace, node_space
+from circuitd.circuits import calibrate
+from circuitd.circuits.ablate import CODES, KEEP, Mask, Sweep
+from circuitd.circuits.nodes import NodeSpace
+from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.scoring import calibrated, correct, two_token_losses
-from circuitd.circuits.steps import Steps
 from circuitd.circuits.value import cut_of, edges_in, edges_of, mask_of, node_set
-from circuitd.engine.weights import Weights
 
 _HALVES: Final[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
-
-
-@dataclass(frozen=True, eq=False)
-class Grounds:
-    """What circuits of one task are measured on: a model, prompts with answers, and the values of
-    mean-ablated nodes [n_nodes] (None: they are not needed). `seed` pairs prompts for resampling.
-    """
-
-    weights: Weights
-    prompts: ScoredPrompts
-    means: Tensor | None = None
-    seed: int = 0
-    rows_per_step: int = ROWS_PER_STEP
-    cancelled: Callable[[], bool] | None = None
-
-    def sweep(self, base: Mask) -> Sweep:
-        """A sweep of masks against `base`."""
-        return Sweep(
-            self.weights,
-            self.prompts,
-            base,
-            self.means,
-            self.seed,
-            self.rows_per_step,
-            self.cancelled,
-        )
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean loss per side in nats, and the share of prompts answered right."""
-
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -78,100 +44,93 @@ class PartsDone:
     total: int
 
 
-def score_circuit(grounds: Grounds, circuit: Circuit) -> Steps[Score]:
-    """The circuit's score, one pass per step."""
-    return _score(grounds, mask_of(circuit, grounds.weights.config), circuit.calibration)
-
-
-def score_model(grounds: Grounds) -> Steps[Score]:
-    """The unpruned model's score likewise."""
-    n_nodes = node_space(grounds.weights.config).n_nodes
-    return _score(grounds, Mask(np.zeros(n_nodes, np.uint8)), None)
+#: None between passes, how far it is after each part (or few of them); returns the numbers.
+Scoring = Generator[PartsDone | None, None, CircuitDetails]
 
 
 def measure_parts(
-    grounds: Grounds, circuit: Circuit, *, edges: bool = True
-) -> Generator[PartsDone | None, None, CircuitDetails]:
+    problem: Problem, prompts: ScoredPrompts, circuit: Circuit, *, edges: bool = True
+) -> Scoring:
     """Deltas of nodes, half blocks and, with `edges`, edges; the edges themselves in any case.
 
-    A node that is ablated is so in the circuit's way. Raises InvalidRequest for cut edges that do
-    not exist.
+    A part is ablated in the circuit's way. Raises InvalidRequest for cut edges that do not exist.
     """
-    weights, space = grounds.weights, node_space(grounds.weights.config)
+    weights, space = problem.gated.weights, problem.space
     base = mask_of(circuit, weights.config)
     kept = base.codes == KEEP
     groups = edges_of(weights, kept, circuit.cut_edges)
     halves = list(_halves(kept, space))
-    sweep = grounds.sweep(base)
-    base_scores = yield from _base_scores(sweep)
-    base_loss = float(_losses(base_scores, circuit.calibration)[0])
-
     code = CODES[circuit.ablation]
-    parts = [*_node_masks(base, code), *_half_masks(base, halves, code)]
+    masks = [
+        *(_ablated(base, np.array([node]), code) for node in np.flatnonzero(kept)),
+        *(_ablated(base, half.nodes, code) for half in halves),
+    ]
+    n_node_masks = len(masks)
     if edges:
-        parts += _edge_masks(base, groups, code, space)
-    # In forward order, so that the masks of one batch share as long a prefix as they can.
-    order = sorted(range(len(parts)), key=lambda i: parts[i][0])
-    deltas = np.empty(len(parts))
-    done = 0
-    for scores in sweep.run(parts[i][1] for i in order):
-        if scores is None:
-            yield None
-            continue
-        losses = _losses(scores, circuit.calibration)
-        deltas[order[done : done + len(losses)]] = losses.double().cpu().numpy() - base_loss
-        done += len(losses)
-        yield PartsDone(done, len(parts))
-    n_pairs = len(grounds.prompts) // 2
-    return _details(node_set(space, kept), groups, halves, deltas.tolist(), n_pairs)
+        cuts = (cut_of(edge, code) for edge in edges_in(groups))
+        masks += [Mask(base.codes, (*base.cuts, cut)) for cut in cuts]
+    gated = circuit.ablation != "resample" and not base.cuts
+    losses: list[float] = []
+    base_loss = 0.0
+    if gated:
+        differences = yield from problem.gated.differences(prompts, _gates(base))
+        base_loss = _loss(differences, circuit.calibration)
+        for mask in masks[:n_node_masks]:
+            differences = yield from problem.gated.differences(prompts, _gates(mask))
+            losses.append(_loss(differences, circuit.calibration) - base_loss)
+            yield PartsDone(len(losses), len(masks))
+    if len(masks) > len(losses):
+        swept = masks[len(losses) :]
+        for found in _swept(problem, prompts, circuit.calibration, base, swept):
+            if found is not None:
+                losses += found
+            yield PartsDone(len(losses), len(masks))
+    return _details(node_set(space, kept), groups, halves, losses, len(prompts) // 2)
 
 
-def _score(grounds: Grounds, mask: Mask, calibration: Calibration | None) -> Steps[Score]:
-    scores = yield from _base_scores(grounds.sweep(mask))
-    answered = _answered(scores, calibration)
-    return Score(float(two_token_losses(answered).double().mean()), float(correct(answered).mean()))
+def _swept(
+    problem: Problem,
+    prompts: ScoredPrompts,
+    calibration: Calibration | None,
+    base: Mask,
+    masks: Sequence[Mask],
+) -> Iterator[list[float] | None]:
+    """Deltas of `masks` against `base`, in order, as they are known; None between passes.
 
-
-def _base_scores(sweep: Sweep) -> Steps[Scores]:
+    Masks come in forward order within nodes and within edges, so that those of one batch share as
+    long a prefix as they can.
+    """
+    weights = problem.gated.weights
+    means = problem.gated.ablated.to(weights.device)
+    sweep = Sweep(weights, prompts, base, means, problem.resample_seed)
+    base_loss: float | None = None
     for scores in sweep.base_steps():
         if scores is not None:
-            return scores
+            base_loss = _loss(_differences(scores.answered)[0], calibration)
         yield None
-    raise AssertionError("a sweep ended without scores")
+    assert base_loss is not None  # steps end in scores
+    for scores in sweep.run(masks):
+        if scores is None:
+            yield None
+        else:
+            yield [_loss(row, calibration) - base_loss for row in _differences(scores.answered)]
 
 
-def _answered(scores: Scores, calibration: Calibration | None) -> Tensor:
-    """Answer logits [m, B, 2], calibrated."""
-    assert scores.answered is not None  # a task's prompts have answers
-    if calibration is None:
-        return scores.answered
-    return calibrated(scores.answered, calibration.scale, calibration.bias)
+def _differences(answered: Tensor | None) -> Tensor:
+    """Right minus wrong logit [m, B] of answer logits [m, B, 2]."""
+    assert answered is not None  # a task's prompts have answers
+    return (answered[..., 0] - answered[..., 1]).cpu()
 
 
-def _losses(scores: Scores, calibration: Calibration | None) -> Tensor:
-    return two_token_losses(_answered(scores, calibration)).double().mean(-1)
+def _loss(differences: Tensor, calibration: Calibration | None) -> float:
+    """Mean loss of one mask [B]."""
+    if calibration is not None:
+        differences = calibrate.apply(differences, calibration)
+    return Outcome(differences).loss
 
 
-#: The number of the first node that a mask touches, which orders masks as the network runs, and it.
-_Part = tuple[int, Mask]
-
-
-def _node_masks(base: Mask, code: int) -> Iterator[_Part]:
-    for node in np.flatnonzero(base.codes == KEEP):
-        yield int(node), _ablated(base, np.array([node]), code)
-
-
-def _half_masks(base: Mask, halves: Sequence[_Half], code: int) -> Iterator[_Part]:
-    for half in halves:
-        yield int(half.nodes[0]), _ablated(base, half.nodes, code)
-
-
-def _edge_masks(
-    base: Mask, groups: Sequence[EdgeGroup], code: int, space: NodeSpace
-) -> Iterator[_Part]:
-    for edge in edges_in(groups):
-        first = int(space.nodes(edge.source, [edge.source_channel])[0])
-        yield first, Mask(base.codes, (*base.cuts, cut_of(edge, code)))
+def _gates(mask: Mask) -> Tensor:
+    return torch.from_numpy((mask.codes == KEEP).astype(np.float32))
 
 
 def _ablated(base: Mask, nodes: np.ndarray, code: int) -> Mask:

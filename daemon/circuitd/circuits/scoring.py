@@ -24,14 +24,3 @@ def correct(answered: Tensor) -> Tensor:
     """1 where the right answer's logit is larger, 0.5 on a tie, else 0: [..., B] float32."""
     difference = answered[..., 0] - answered[..., 1]
     return (difference.sign() + 1) / 2
-
-
-def calibrated(answered: Tensor, scale: float, bias: float) -> Tensor:
-    """Answer logits [..., B, 2] of a task's prompts, scaled, with `bias` added to the logit of the
-    first side's answer: the right one of rows 0 to B/2, the wrong one of the others.
-    """
-    half = answered.shape[-2] // 2
-    scaled = answered * scale
-    scaled[..., :half, 0] += bias
-    scaled[..., half:, 1] += bias
-    return scaled

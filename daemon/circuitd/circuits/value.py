@@ -43,6 +43,25 @@ def node_set(space: NodeSpace, kept: np.ndarray) -> NodeSet:
     )
 
 
+def proper(circuit: Circuit, config: GPTConfig) -> Circuit:
+    """A circuit from elsewhere as we write it: sites in order, none empty, channels ascending.
+
+    Raises InvalidRequest for a node or a cut named twice, UnknownSite and InterventionError for one
+    that the model does not have.
+    """
+    space = node_space(config)
+    kept = np.zeros(space.n_nodes, dtype=bool)
+    for part in circuit.nodes:
+        nodes = space.nodes(part.site, part.channels)
+        if len(np.unique(nodes)) != len(nodes) or kept[nodes].any():
+            raise InvalidRequest("a node is named twice", asked=f"channels of {part.site}")
+        kept[nodes] = True
+    if len(set(circuit.cut_edges)) != len(circuit.cut_edges):
+        raise InvalidRequest("an edge is cut twice")
+    cut_edges = in_order(circuit.cut_edges)
+    return replace(circuit, nodes=node_set(space, kept), cut_edges=cut_edges)
+
+
 def kept_nodes(circuit: Circuit, config: GPTConfig) -> np.ndarray:
     """BOOL [n_nodes], True for the circuit's. Raises UnknownSite or InterventionError for a node
     that the model does not have.
@@ -108,6 +127,13 @@ def edges_in(groups: Iterable[EdgeGroup]) -> Iterator[Edge]:
 def n_edges(groups: Iterable[EdgeGroup]) -> int:
     """How many edges there are in all."""
     return sum(len(group.weights) for group in groups)
+
+
+def in_order(edges: Iterable[Edge]) -> tuple[Edge, ...]:
+    """Edges in the one order that a circuit keeps its cuts in, so that equal ones have one id."""
+    return tuple(
+        sorted(edges, key=lambda e: (e.source, e.target, e.source_channel, e.target_channel))
+    )
 
 
 def no_such_edge(edges: Iterable[Edge]) -> InvalidRequest:

@@ -339,6 +339,11 @@ class CircuitStore:
         return NotFound.unknown("circuit", ref, list(dict.fromkeys(names)))
 
 
+def place_of(summary: CircuitSummary) -> str:
+    """The place of a listed circuit, as a reference to it and to no other."""
+    return f"{component_of(summary.model)}/{summary.task}/{summary.sweep}/{summary.label}"
+
+
 def component_of(model: str) -> str:
     """The folder of a model's circuits: the last part of its name, path or address."""
     last = model.rstrip("/").rpartition("/")[2]

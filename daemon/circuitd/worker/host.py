@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from circuitd.store.circuits import CircuitStore
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
+from circuitd.worker.drawn import Drawn
 from circuitd.worker.models import Models
 
 
@@ -18,3 +19,4 @@ class Host:
     segments: SegmentDir
     tasks: TaskRegistry
     circuits: CircuitStore
+    drawn: Drawn = field(default_factory=Drawn)

@@ -8,7 +8,7 @@ them says so then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from circuit_protocol.errors import CheckpointError, InternalError, NotFound
+from circuit_protocol.messages import AblationKind
+from circuitd.circuits.gated import Gated
+from circuitd.circuits.nodes import node_space
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.device import dtype_named
 from circuitd.engine.sites import node_sites
@@ -30,7 +33,7 @@ from circuitd.worker.tokenizers import Tokenizers
 
 @dataclass(frozen=True, eq=False)
 class ResidentModel:
-    """One loaded model. Nothing here changes while it is resident."""
+    """One loaded model. Nothing that a request sees changes while it is resident."""
 
     key: ModelKey
     config: GPTConfig
@@ -42,6 +45,7 @@ class ResidentModel:
     nbytes: int
     _tokenizer: Tokenizer | None
     _means: Mapping[str, torch.Tensor] | None
+    _gated: dict[str, Gated] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -78,6 +82,21 @@ class ResidentModel:
                 hint="Send means along, or use zero instead of mean",
             )
         return self._means
+
+    def gated(self, ablation: AblationKind) -> Gated:
+        """The network with gates, its ablated values those of this kind; made when first asked for.
+
+        What is resampled has no value of its own: zero stands for it. Raises NotFound where means
+        are wanted and the model comes without.
+        """
+        kind = "mean" if ablation == "mean" else "zero"
+        if kind not in self._gated:
+            space = node_space(self.config)
+            values = torch.zeros(space.n_nodes)
+            if kind == "mean":
+                values = torch.cat([self.means[site.name] for site in space.sites])
+            self._gated[kind] = Gated(self.weights, values)
+        return self._gated[kind]
 
 
 class Models:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from circuit_protocol import circuit_requests, requests
 from circuitd.worker.handlers import (
     ablate,
+    circuits,
     describe,
     evaluate,
+    exchange,
     forward,
     generate,
     hook,
     prune,
     reduce,
+    samples,
     tasks,
     text,
 )
@@ -33,6 +36,12 @@ def all_handlers() -> Registry:
             requests.Ablate: ablate.run,
             requests.Reduce: reduce.run,
             circuit_requests.Prune: prune.run,
+            circuit_requests.MeasureCircuit: circuits.measure,
+            circuit_requests.EditCircuit: circuits.edit,
+            circuit_requests.CombineCircuits: circuits.combine,
+            circuit_requests.NodeSamples: samples.run,
+            circuit_requests.ImportCircuit: exchange.import_,
+            circuit_requests.ExportCircuit: exchange.export,
         },
         batched={requests.Forward: forward.run},
     )

@@ -1,0 +1,118 @@
+"""`circuits.samples`: where a node is active in pretraining text and on a task's prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+
+from circuit_protocol.circuit_replies import NodeSampled, SampleBand, SampleWindow
+from circuit_protocol.circuit_requests import NodeSamples
+from circuit_protocol.circuits import Circuit
+from circuit_protocol.errors import InvalidRequest
+from circuitd.circuits.nodes import node_space
+from circuitd.circuits.prompts import ScoredPrompts
+from circuitd.circuits.samples import (
+    IN_THE_MODEL,
+    QUANTILES,
+    Band,
+    Surroundings,
+    Text,
+    activations,
+    bands,
+    in_circuit,
+)
+from circuitd.circuits.value import mask_of
+from circuitd.store.pretraining_sample import read_pretraining_sample
+from circuitd.worker.context import Context
+from circuitd.worker.grounds import stored_circuit, task_prompts
+from circuitd.worker.registry import Steps
+
+#: Rows of pretraining text in one pass: some tens of milliseconds.
+ROWS_PER_PASS: Final = 4
+
+
+def run(request: NodeSamples, context: Context) -> Steps:
+    """Windows around a node's extreme values, its quantiles, its values on the task."""
+    weights = context.model.weights
+    node_space(weights.config).nodes(request.site, [request.channel])  # raises if it is none
+    surroundings, task = IN_THE_MODEL, request.task
+    if request.circuit is not None:
+        circuit = stored_circuit(context, request.circuit).circuit
+        surroundings = surroundings_of(context, circuit)
+        task = task or circuit.task
+    text = pretraining_text(context)
+    wanted = {request.site: (request.channel,)}
+    found = yield from activations(
+        weights, text, wanted, surroundings, rows_per_step=ROWS_PER_PASS, cancelled=context.stop
+    )
+    values = found[request.site][:, :, 0]
+    prompts: ScoredPrompts | None = None
+    on_task = None
+    if task is not None:
+        prompts = task_prompts(context, task, "train", request.n_pairs, request.seed)
+        prompt_text = Text(prompts.tokens.cpu(), prompts.lengths.cpu())
+        found = yield from activations(
+            weights,
+            prompt_text,
+            wanted,
+            surroundings,
+            rows_per_step=len(prompts),
+            cancelled=context.stop,
+        )
+        on_task = found[request.site][:, :, 0]
+    tokens = text.tokens.numpy()
+    chosen = bands(
+        tokens, values, n_windows=request.n_windows, context=request.context, seed=request.seed
+    )
+    with context.parcel() as parcel:
+        yield parcel.seal(
+            NodeSampled(
+                id=request.id,
+                site=request.site,
+                channel=request.channel,
+                mean=float(values.mean(dtype=np.float64)),
+                quantiles=tuple(np.quantile(values, QUANTILES).tolist()),
+                bands=tuple(_on_the_wire(chosen)),
+                task_tokens=None if prompts is None else parcel.put(prompts.tokens.int()),
+                task_lengths=None if prompts is None else parcel.put(prompts.lengths.int()),
+                task_activations=None if on_task is None else parcel.put(on_task),
+            )
+        )
+
+
+def surroundings_of(context: Context, circuit: Circuit) -> Surroundings:
+    """What leaves of the model only `circuit`, on any text. Raises InvalidRequest if none can."""
+    if circuit.ablation == "resample":
+        raise InvalidRequest(
+            "other text has nothing to resample from",
+            asked=f"the samples of a node in a resampled circuit of {circuit.task}",
+            hint="Ask for the node in the whole model: leave `circuit` out",
+        )
+    config, weights = context.model.config, context.model.weights
+    ablated = context.model.gated(circuit.ablation).ablated.to(weights.device, weights.dtype)
+    return in_circuit(weights, mask_of(circuit, config), ablated)
+
+
+def pretraining_text(context: Context) -> Text:
+    """The model's sample of pretraining text. Raises NotFound if it comes without."""
+    tokens = torch.from_numpy(read_pretraining_sample(context.model.directory))
+    return Text(tokens, torch.full((len(tokens),), tokens.shape[1]))
+
+
+def _on_the_wire(found: Iterator[Band]) -> Iterator[SampleBand]:
+    for band in found:
+        yield SampleBand(
+            fraction=band.fraction,
+            end=band.end,
+            windows=tuple(
+                SampleWindow(
+                    tokens=tuple(window.tokens.tolist()),
+                    activations=tuple(window.activations.tolist()),
+                    position=window.position,
+                )
+                for window in band.windows
+            ),
+        )
