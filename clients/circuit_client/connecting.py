@@ -4,10 +4,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from circuit_client.aio import Connecting
 from circuit_client.reach import reach
 from circuit_client.sync import Connection
+
+if TYPE_CHECKING:
+    from circuit_client.aio import Connecting
 
 
 def connect(
@@ -53,8 +56,10 @@ def connect_async(
     timeout_s: float = 10.0,
     start: bool = True,
     client: str | None = None,
-) -> Connecting:
+) -> "Connecting":
     """As `connect`, for coroutines: use it in `async with`, or await it."""
+    from circuit_client.aio import Connecting  # asyncio: half of what importing a client costs
+
     return Connecting(
         partial(
             reach,

@@ -20,14 +20,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 import zmq
 
 from circuit_client.call import Call
 from circuit_client.exchange import Exchange, Sink
-from circuit_protocol.errors import ConnectError, InternalError
+from circuit_protocol.errors import CircuitError, ConnectError, InternalError
 from circuit_protocol.replies import Welcome
 from circuit_protocol.sockets import LineMonitor, is_readable
 
@@ -93,7 +92,9 @@ class Line:
         for descriptor in (self._wake_read, self._wake_write, self._leave_read):
             os.set_blocking(descriptor, False)
         self._numbers = iter(range(1, 1 << 62))
-        self._opened: Future[Welcome] = Future()
+        #: Set once the daemon has said welcome, or why it will not.
+        self._opened = threading.Event()
+        self._opening_error: CircuitError | None = None
         self._closing = False
         #: Set when the I/O thread will look at no more commands.
         self._ended = False
@@ -106,7 +107,10 @@ class Line:
         _open_lines.add(self)
         self._thread.start()
         try:
-            return self._opened.result()
+            self._opened.wait()
+            if self._opening_error is not None:
+                raise self._opening_error
+            return self.welcome
         except BaseException:
             self.close()
             raise
@@ -299,7 +303,7 @@ class Line:
                     return exchange.welcome is not None
                 now_s = time.monotonic()
                 exchange.on_time(now_s)
-                if not self._opened.done() and now_s >= greet_by_s:
+                if not self._opened.is_set() and now_s >= greet_by_s:
                     exchange.end(monitor.refusal(self.endpoint, curve=self._curve))
                     continue
                 timeout_ms = self._timeout_ms(now_s, greet_by_s)
@@ -364,7 +368,7 @@ class Line:
     def _timeout_ms(self, now_s: float, greet_by_s: float) -> int | None:
         """Until when to sleep; None: until something happens."""
         times_s = [t for t in (self._exchange.wakes_at_s(),) if t is not None]
-        if not self._opened.done():
+        if not self._opened.is_set():
             times_s.append(greet_by_s)
         return max(0, int(1000 * (min(times_s) - now_s)) + 1) if times_s else None
 
@@ -390,10 +394,10 @@ class Line:
             command()
 
     def _settle_opening(self) -> None:
-        if self._opened.done():
+        if self._opened.is_set():
             return
         if self._exchange.ended_by is not None:
-            self._opened.set_exception(self._exchange.ended_by)
+            self._opening_error = self._exchange.ended_by
+            self._opened.set()
         elif self._exchange.phase == "open":
-            assert self._exchange.welcome is not None  # that is what "open" means
-            self._opened.set_result(self._exchange.welcome)
+            self._opened.set()

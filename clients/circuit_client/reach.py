@@ -1,8 +1,6 @@
 """Where the daemon is, with which keys, and starting one when none runs here."""
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -58,6 +56,8 @@ def reach(
 
 def start_daemon() -> Discovery | None:
     """Run `circuitd start` and wait until the daemon answers, saying so on stderr."""
+    import subprocess  # seldom needed, and slow to import
+
     command = _circuitd()
     if command is None:
         raise ConnectError(
@@ -92,6 +92,8 @@ def start_daemon() -> Discovery | None:
 
 def _circuitd() -> str | None:
     """The `circuitd` that was installed with this package, else the one on the path."""
+    import shutil
+
     beside = Path(sys.executable).parent / "circuitd"
     return str(beside) if beside.exists() else shutil.which("circuitd")
 

@@ -7,7 +7,6 @@ gone counts as no file: the pid is compared together with its start time, since 
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -66,6 +65,8 @@ def process_start_ticks(pid: int) -> int | None:
 
 def write_discovery(discovery: Discovery, directory: Path | None = None) -> Path:
     """Replace the discovery file. Readers see the old one or the new one, never a part."""
+    import tempfile  # of no use to clients, and slow to import
+
     directory = ensure_private_dir(directory or runtime_dir())
     path = directory / DISCOVERY_NAME
     # mkstemp opens with O_EXCL and mode 0600: the content is never readable to others.

@@ -13,7 +13,6 @@ directory belongs to the user, is nobody else's to open, and is no symlink.
 import os
 import re
 import stat
-import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
@@ -34,7 +33,11 @@ MAX_IPC_PATH_NBYTES: Final = 107
 def runtime_dir() -> Path:
     """Sockets, lock and discovery file. Not created here: see `ensure_private_dir`."""
     chosen = _chosen("CIRCUITD_RUNTIME_DIR", "XDG_RUNTIME_DIR")
-    return chosen or Path(tempfile.gettempdir()) / f"circuitd-{os.getuid()}"
+    if chosen is not None:
+        return chosen
+    import tempfile  # seldom needed, and slow to import
+
+    return Path(tempfile.gettempdir()) / f"circuitd-{os.getuid()}"
 
 
 def state_dir() -> Path:

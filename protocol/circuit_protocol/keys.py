@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -155,6 +154,8 @@ def _path(directory: Path, name: str, suffix: str) -> Path:
 
 def _store(path: Path, key: str, mode: int, replace: bool) -> None:
     """Write a key so that it appears whole, and never with more than `mode`."""
+    import tempfile  # of no use to clients, and slow to import
+
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -7,10 +7,10 @@ not told which peer has left: `connection_of` names the connection a message cam
 """
 
 import itertools
+import struct
 from typing import Final, Literal, NamedTuple
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from circuit_protocol.errors import ConnectError
 from circuit_protocol.keys import KeyPair
@@ -126,6 +126,8 @@ _STATES: Final[dict[int, LineState]] = {
     zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "refused",
     zmq.Event.HANDSHAKE_FAILED_AUTH: "refused",
 }
+#: How an event begins: its number and its value (zmq_socket_monitor(3)).
+_EVENT: Final = struct.Struct("=hi")
 #: Events whose value is the number of the connection.
 _NUMBERED: Final = frozenset({zmq.Event.CONNECTED, zmq.Event.ACCEPTED, zmq.Event.DISCONNECTED})
 _addresses = itertools.count()
@@ -167,8 +169,9 @@ class LineMonitor:
                 parts = self.pair.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            message = parse_monitor_message(parts)
-            event, value = zmq.Event(message["event"]), int(message["value"])
+            # pyzmq has a parser, but that would import asyncio: half of what a client imports.
+            number, value = _EVENT.unpack(parts[0])
+            event = zmq.Event(number)
             state = _STATES[event]
             found.append(LineEvent(state, value if event in _NUMBERED else -1, event, value))
             self._note(found[-1])
