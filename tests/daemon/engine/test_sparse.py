@@ -1,0 +1,182 @@
+"""The sparse kernels compute what the engine computes, forward and backward, gate by gate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuitd.circuits.gated import Gated
+from circuitd.circuits.nodes import node_space
+from circuitd.circuits.prompts import ScoredPrompts
+from circuitd.circuits.steps import finish
+from circuitd.engine.config import GPTConfig
+from circuitd.engine.sparse import kernels
+from circuitd.engine.sparse.execute import Blocks, SparseNetwork
+from circuitd.engine.sparse.layout import lay_out, why_not
+from circuitd.engine.topk import abs_top_k
+from circuitd.engine.weights import Weights, expected_shapes
+
+BASE = GPTConfig(
+    block_size=160, vocab_size=24, n_layer=2, n_head=2, d_head=4, d_model=12, d_mlp=20,
+    rms_norm=True, ln_bias=False, tied_unembed=False, sink=True, afrac=0.5,
+    afrac_loctypes=(
+        "attn_in", "attn_out", "mlp_in", "mlp_out", "mlp_neuron", "attn_q", "attn_k", "attn_v",
+    ),
+)  # fmt: skip
+VARIANTS = {
+    "as trained": BASE,
+    "no sink, tied": dataclasses.replace(BASE, sink=False, tied_unembed=True),
+    "dense activations": dataclasses.replace(BASE, afrac=None),
+    "relu, some places": dataclasses.replace(
+        BASE, activation_type="relu", afrac_loctypes=("attn_in", "mlp_neuron")
+    ),
+    "positional channels, bigrams": dataclasses.replace(
+        BASE, d_pos_emb=6, enable_bigram_table=True, learnable_bigram_table=True
+    ),
+    "no biases": dataclasses.replace(BASE, bias=False),
+}
+
+
+def network(config: GPTConfig, seed: int = 0, density: float = 0.4) -> Weights:
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in expected_shapes(config).items():
+        values = torch.randn(shape, generator=generator)
+        if name.startswith("transformer.h.") and len(shape) == 2:
+            values *= torch.rand(shape, generator=generator) < density
+        state[name] = values * (1.0 if name.endswith("weight") and len(shape) == 1 else 0.5)
+    return Weights.from_state(config, state)
+
+
+def prompts_of(config: GPTConfig, lengths: list[int], seed: int) -> ScoredPrompts:
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, config.vocab_size, (len(lengths), max(lengths)))
+    answers = np.stack([rng.permutation(config.vocab_size)[:2] for _ in lengths])
+    parts = (tokens, np.array(lengths), answers)
+    return ScoredPrompts(*map(torch.from_numpy, parts))
+
+
+def compare(weights: Weights, prompts: ScoredPrompts, gates: torch.Tensor, seed: int) -> None:
+    ablated = torch.randn(len(gates), generator=torch.Generator().manual_seed(seed)) / 3
+    sparse, dense = Gated(weights, ablated), Gated(weights, ablated, sparse=False)
+    assert sparse.execution == "sparse"
+    expected = finish(dense.differences(prompts, gates))
+    torch.testing.assert_close(
+        finish(sparse.differences(prompts, gates)), expected, rtol=1e-4, atol=2e-5
+    )
+    found, reference = (
+        finish(sparse.gradient(prompts, gates)),
+        finish(dense.gradient(prompts, gates)),
+    )
+    assert found.loss == pytest.approx(reference.loss, rel=1e-5, abs=1e-6)
+    scale = float(reference.gradient.abs().max()) + 1e-3
+    torch.testing.assert_close(found.gradient, reference.gradient, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_network_it_covers_equals_the_engine(name):
+    weights = network(VARIANTS[name])
+    n_nodes = node_space(weights.config).n_nodes
+    rng = np.random.default_rng(1)
+    prompts = prompts_of(weights.config, [7, 1, 12, 12, 3, 9], 2)
+    for gates in (
+        torch.ones(n_nodes),
+        torch.from_numpy((rng.random(n_nodes) < 0.4).astype(np.float32)),
+        torch.from_numpy(rng.random(n_nodes).astype(np.float32)),
+    ):
+        compare(weights, prompts, gates, 3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    seed=st.integers(0, 2**16),
+)
+def test_any_prompts_and_masks_equal_the_engine(lengths, share, seed):
+    weights = network(BASE, seed=seed % 3)
+    n_nodes = node_space(BASE).n_nodes
+    gates = torch.from_numpy(
+        (np.random.default_rng(seed).random(n_nodes) < share).astype(np.float32)
+    )
+    compare(weights, prompts_of(BASE, lengths, seed), gates, seed)
+
+
+def test_a_sequence_longer_than_a_block_of_lanes_equals_the_engine():
+    weights = network(BASE)
+    prompts = prompts_of(BASE, [150, 20], 0)
+    assert [len(block.tokens) for block in Blocks.pack(*_packed(prompts)).blocks] == [160, 128]
+    compare(weights, prompts, torch.ones(node_space(BASE).n_nodes), 0)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    weights = network(BASE)
+    n_nodes = node_space(BASE).n_nodes
+    blocks = Blocks.pack(*_packed(prompts_of(BASE, [30] * 40, 0)))
+    ones, zeros = np.ones(n_nodes, np.float32), np.zeros(n_nodes, np.float32)
+    runs = [finish(SparseNetwork(weights, n).gradient(blocks, ones, zeros)) for n in (1, 2, 3)]
+    for differences, gradient in runs[1:]:
+        np.testing.assert_array_equal(differences, runs[0][0])
+        np.testing.assert_array_equal(gradient, runs[0][1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 40),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**16),
+    kind=st.integers(0, 3),
+)
+def test_selection_keeps_exactly_what_the_engine_keeps(width, share, seed, kind):
+    rng = np.random.default_rng(seed)
+    k = max(1, int(share * width))
+    x = rng.standard_normal((width, 16)).astype(np.float32)
+    if kind == 1:  # ties
+        x = np.round(x).astype(np.float32)
+    elif kind == 2:  # mostly zeros
+        x *= rng.random(x.shape) < 0.2
+    elif kind == 3:  # very different sizes
+        x *= np.exp(20 * rng.standard_normal(x.shape)).astype(np.float32)
+    expected = abs_top_k(torch.from_numpy(x.T.copy()), k).numpy().T
+    found = x.copy()
+    kernels.keep_largest(found, k, np.empty((5, 16), np.int32), np.empty((3, 16), np.float32))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_exp_and_gelu_are_exact_to_float32():
+    x = np.linspace(-30, 30, 4096, dtype=np.float32).reshape(32, 128)
+    out, slope = np.empty_like(x), np.empty_like(x)
+    kernels.activate(x, True, out, slope)
+    exact = torch.from_numpy(x).double().requires_grad_()
+    value = torch.nn.functional.gelu(exact)
+    value.sum().backward()
+    np.testing.assert_allclose(out, value.detach().numpy(), rtol=1e-6, atol=3e-7)
+    assert exact.grad is not None
+    np.testing.assert_allclose(slope, exact.grad.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rms_norm": False}, "LayerNorm"),
+        ({"residual_activation_type": "relu"}, "residual stream has an activation"),
+        ({"afrac_loctypes": ("resid_post_mlp",)}, "AbsTopK acts on its residual stream"),
+    ],
+)
+def test_a_network_that_it_does_not_cover_is_refused_and_runs_densely(change, reason):
+    weights = network(dataclasses.replace(BASE, **change))
+    assert reason in (why_not(weights) or "")
+    with pytest.raises(ValueError, match="sparse kernels cannot run"):
+        lay_out(weights)
+    gated = Gated(weights, torch.zeros(node_space(weights.config).n_nodes))
+    assert gated.execution.startswith("dense, since")
+    prompts = prompts_of(weights.config, [5, 8], 0)
+    assert len(finish(gated.differences(prompts, torch.ones(gated.space.n_nodes)))) == 2
+
+
+def _packed(prompts: ScoredPrompts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    assert prompts.answers is not None
+    return prompts.tokens, prompts.lengths, prompts.answers
