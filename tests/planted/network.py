@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitd.circuits.ablate import ScoredPrompts
 from circuitd.circuits.means import pretraining_means
 from circuitd.circuits.nodes import node_space
+from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.weights import Weights
 from circuitd.tasks.batch import TaskBatch

@@ -9,7 +9,7 @@ from planted.blueprint import Blueprint
 #: Attention scores of a head that looks where it should, and the sink's in between.
 LOOK, SINK = 12.0, 6.0
 #: How far below the score of the right position its neighbours' are.
-NEIGHBOUR = 8.0
+NEIGHBOUR = 5.0
 
 
 def equality(plan: Blueprint, layer: int, a: int, b: int) -> int:
