@@ -138,7 +138,7 @@ class Sweep:
             if differs.any():
                 first = min(first, int(self._layer_of_node[np.argmax(differs)]))
             if mask.cuts != self.base.cuts:
-                layers = [int(cut.source.partition(".")[0]) for cut in mask.cuts + self.base.cuts]
+                layers = [_layer_of(cut) for cut in set(mask.cuts) ^ set(self.base.cuts)]
                 first = min([first, *layers])
         return first
 
@@ -170,7 +170,7 @@ class Sweep:
         plan = Plan(
             record=tuple(Record(site) for site in kept),
             interventions=tuple(self._interventions(masks, rows, start_layer)),
-            cuts=tuple(self._cuts(masks, rows)),
+            cuts=tuple(self._cuts(masks, rows, start_layer)),
             logits="last" if prompts.answers is not None else "none",
             targets=None if prompts.targets is None else prompts.targets.repeat(m, 1),
             lengths=prompts.lengths.repeat(m),
@@ -215,11 +215,13 @@ class Sweep:
                     mask = mask.repeat_interleave(n_rows, dim=0)
                 yield Keep(site.name, mask, self._fill(site.name, int(code), rows, len(masks)))
 
-    def _cuts(self, masks: Sequence[Mask], rows: Tensor) -> Iterator[Cut]:
+    def _cuts(self, masks: Sequence[Mask], rows: Tensor, start_layer: int) -> Iterator[Cut]:
         n_rows = len(rows)
         for i, mask in enumerate(masks):
             in_batch = tuple(range(i * n_rows, (i + 1) * n_rows))
             for cut in mask.cuts:
+                if _layer_of(cut) < start_layer:
+                    continue  # what it changes is in the stream already
                 fill = self._fill(cut.source, cut.code, rows, len(masks))
                 here = 0.0 if fill is None else fill[..., cut.source_channel]
                 channels = (cut.source_channel, cut.target_channel)
@@ -266,6 +268,10 @@ class Sweep:
         for name in names:
             clean = torch.cat(records.pop(name))
             self._clean[name] = clean[source[:, None], at]
+
+
+def _layer_of(cut: EdgeCut) -> int:
+    return int(cut.source.partition(".")[0])
 
 
 def _derangement(n: int, seed: int) -> Tensor:

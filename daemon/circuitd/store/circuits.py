@@ -154,6 +154,8 @@ class CircuitStore:
         """
         try:
             circuit = read_circuit(entry.directory)
+            if problem := _misplaced(circuit, entry.place):
+                raise Damaged(problem)
         except Damaged as error:
             if not entry.directory.is_dir():
                 raise NotFound("this circuit has gone", asked=str(entry.place)) from error
