@@ -486,6 +486,11 @@ def test_selecting_a_circuit_selects_its_model_task_and_size(
     assert (state["model"], state["task"]) == ("csd-py-sparse", "single_double_quote")
     _, out, _ = type_("sessions", "update", "mine", "--circuit", "3f9a", "--task", "mine", "--json")
     assert '"task":"mine"' in out, "what is given stands"
+    state = replies.SessionEvent(id="x", state=SessionState(name="mine"), final=False)
+    fake.scripts[requests.AttachSession] = lambda r, f: iter([state])
+    code, _, _ = type_("sessions", "update", "mine", "--create", "--circuit", "3f9a")
+    assert code == 0
+    assert fake.wait_for(requests.AttachSession).create
 
 
 def test_circuits_are_completed_by_id_and_by_place(fake: ScriptedDaemon) -> None:

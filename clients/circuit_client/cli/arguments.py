@@ -68,9 +68,9 @@ class CircuitName(_Asked):
 
     def names(self, c: "Connection") -> Iterable[str]:
         """Ids, and places, of the catalogue."""
-        for s in c.circuits.list():
-            yield s.id
-            yield f"{s.task}/{s.sweep}/{s.label}"
+        found = c.circuits.list()
+        yield from dict.fromkeys(s.id for s in found)  # one circuit may lie in several places
+        yield from (f"{s.task}/{s.sweep}/{s.label}" for s in found)
 
 
 class SiteName(_Asked):

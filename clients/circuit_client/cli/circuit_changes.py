@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from circuit_client.cli.arguments import CircuitName, run_options
+from circuit_client.cli.circuit_drawing import draw
 from circuit_client.cli.command import command
 from circuit_client.cli.output import Output, public
 from circuit_client.notation import parse_nodes
-from circuit_client.render.circuit import Canvas, circuit_lines
 from circuit_client.render.circuit_tables import derived_lines
 from circuit_client.sync import Connection
 from circuit_protocol.circuit_replies import CircuitDerived
@@ -32,8 +32,7 @@ def measure(c: Connection, out: Output, circuit: str, model: str | None, **optio
     """Compute what each node, edge and half block of a circuit is worth, and store it."""
     model = model_of(c, circuit, model)
     shown = c.circuits.measure(circuit, model, progress=out.progress, **options)
-    canvas = Canvas(out.columns, out.depth, out.theme, out.ascii_only)
-    out.give(public(shown), lambda: circuit_lines(shown, canvas))
+    out.give(public(shown), lambda: draw(c, out, shown))
 
 
 @command(

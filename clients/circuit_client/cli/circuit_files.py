@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from circuit_client.cli.arguments import CircuitName, TaskName, model_option
+from circuit_client.cli.circuit_drawing import head_width
 from circuit_client.cli.command import command
 from circuit_client.cli.output import Output, public
 from circuit_client.export.formats import TEXT_FORMATS, write
@@ -62,8 +63,6 @@ def export(
             return
         _report(out, shown, form, [data.save(file)])
         return
-    from circuit_client.cli.circuits import head_width
-
     d_head = head_width(c, shown)
     if file is None:
         out.stdout.write(write(shown, form, d_head=d_head))

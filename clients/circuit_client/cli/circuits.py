@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from circuit_client.cli.arguments import CircuitName, ModelName, TaskName
+from circuit_client.cli.circuit_drawing import draw
 from circuit_client.cli.command import command, group
 from circuit_client.cli.output import Output, public, sentence
 from circuit_client.render.card import card_lines
-from circuit_client.render.circuit import Canvas, circuit_lines
 from circuit_client.render.circuit_tables import (
     catalogue_lines,
     diff_lines,
@@ -18,9 +18,7 @@ from circuit_client.render.circuit_tables import (
 )
 from circuit_client.render.style import Line
 from circuit_client.sync import Connection
-from circuit_protocol.circuit_replies import CircuitShown
 from circuit_protocol.circuits import CircuitSummary
-from circuit_protocol.errors import CircuitError
 
 circuit_argument = click.argument("circuit", type=CircuitName())
 #: `--model` where it only narrows what a circuit's name may mean.
@@ -103,23 +101,6 @@ def show(
         else:
             lines += card_lines(shown.card, columns=out.columns, ascii_only=out.ascii_only)
     out.show(lines)
-
-
-def draw(c: Connection, out: Output, shown: CircuitShown, *, whole: bool = False) -> list[Line]:
-    """The circuit in the lines of this terminal."""
-    canvas = Canvas(out.columns, out.depth, out.theme, out.ascii_only, None if whole else 2)
-    return circuit_lines(shown, canvas, d_head=head_width(c, shown))
-
-
-def head_width(c: Connection, shown: CircuitShown) -> int | None:
-    """Channels per head of the circuit's model; None where that model is not here any more."""
-    try:
-        sites = c.models.describe(shown.circuit.model).sites
-    except CircuitError:
-        return None
-    return next(
-        (s.width // s.n_heads for s in sites if s.site.endswith("attn.q") and s.n_heads), None
-    )
 
 
 @command(

@@ -80,7 +80,7 @@ def attach(c: Connection, out: Output, session: str) -> None:
     "update",
     examples=[
         "circuit sessions update mine --task with_as --k 12",
-        "circuit sessions update mine --circuit 3f9a21",
+        "circuit sessions update mine --create --circuit 3f9a21",
         "circuit sessions update mine --node '2.mlp.post_act[3]' --unset text",
     ],
 )
@@ -97,6 +97,7 @@ def attach(c: Connection, out: Output, session: str) -> None:
               type=click.Choice(["model", "task", "circuit", "k", "node", "text",
                                  "interventions"]))  # fmt: skip
 @click.option("--revision", type=int, help="Only if this is still the current one.")
+@click.option("--create", is_flag=True, help="Make the session if there is none.")
 def update(
     c: Connection,
     out: Output,
@@ -105,6 +106,7 @@ def update(
     interventions: tuple[str, ...],
     unset: tuple[str, ...],
     revision: int | None,
+    create: bool,
     **fields: Any,
 ) -> None:
     """Change fields of a session; everyone attached sees it."""
@@ -123,6 +125,9 @@ def update(
     changes |= {name: () if name == "interventions" else None for name in unset}
     if not changes:
         raise click.UsageError("Nothing to change.")
+    if create:
+        with c.sessions.attach(session) as attached:
+            next(attached)  # it lives on until it is closed
     state = c.sessions.update(session, SessionPatch(**changes), revision=revision)
     out.give(state, lambda: _state_lines(state))
 

@@ -90,7 +90,7 @@ def to_dot(shown: CircuitShown, *, d_head: int | None = None) -> str:
 
 def _node(graph: Graph, i: int, site: str) -> str:
     node = graph.nodes[i]
-    delta = "" if node.delta is None else f"\n{node.delta:+.3f}"
+    delta = "" if node.delta is None else f"\n{node.delta:+z.3f}"
     label = f"{site}\n{node.label}{delta}"
     return f"n{i} [label={_quoted(label)}];"
 

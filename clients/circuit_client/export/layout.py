@@ -89,7 +89,7 @@ def _box(graph: Graph, i: int) -> Box:
     node = graph.nodes[i]
     letter = node.site[-1] if place_of(node.site).kind in HEAD_KINDS else ""
     text = f"{letter}{node.channel if node.head is None else node.within}"
-    delta = "" if node.delta is None else f"{node.delta:+.3f}"
+    delta = "" if node.delta is None else f"{node.delta:+z.3f}"
     return Box(text, 10 + _CHAR_WIDTH * max(len(text), 0.85 * len(delta), 2))
 
 

@@ -176,7 +176,7 @@ def _card(card: Card | None) -> Iterator[str]:
 
 def _tables(graph: Graph) -> Iterator[str]:
     nodes = (graph.nodes[i] for i in strongest_first(graph, range(len(graph.nodes))))
-    rows = ((n.name, n.label, "" if n.delta is None else f"{n.delta:+.4f}") for n in nodes)
+    rows = ((n.name, n.label, "" if n.delta is None else f"{n.delta:+z.4f}") for n in nodes)
     names = ("node", "channel", "nats when ablated")
     yield from _table(f"Nodes ({len(graph.nodes)})", names, rows, numbers=(1, 2))
     edges = sorted(graph.edges, key=lambda e: e.strength, reverse=True)
@@ -185,7 +185,7 @@ def _tables(graph: Graph) -> Iterator[str]:
             graph.nodes[e.source].name,
             graph.nodes[e.target].name,
             f"{e.weight:+.4g}",
-            "" if e.delta is None else f"{e.delta:+.4f}",
+            "" if e.delta is None else f"{e.delta:+z.4f}",
         )
         for e in edges
     )

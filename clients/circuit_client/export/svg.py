@@ -110,7 +110,7 @@ def _labels(graph: Graph, layout: Layout, width: float) -> Iterator[str]:
             if before is not None:
                 yield _rule(top - 36, width)
             delta = None if rank.layer is None else graph.layer_deltas.get((rank.layer, rank.half))
-            words = "" if delta is None else f"{delta:+.3f} nats without it"
+            words = "" if delta is None else f"{delta:+z.3f} nats without it"
             yield (
                 f'<text class="block" x="{_MARGIN:.0f}" y="{top - 14:.1f}">{_block_name(rank)}'
                 f'<tspan class="faint" dx="10">{words}</tspan></text>\n'
@@ -180,12 +180,11 @@ def _nodes(graph: Graph, layout: Layout) -> Iterator[str]:
         level = level_class(0 if node.delta is None else scale.level(node.delta))
         words = node.name if node.head is None else f"{node.name} (head {node.head})"
         if node.delta is not None:
-            words += f": {node.delta:+.4f} nats when ablated"
+            words += f": {node.delta:+z.4f} nats when ablated"
         delta = ""
         if node.delta is not None:
-            delta = (
-                f'<text class="delta" x="{box.x:.1f}" y="{box.y + 25:.1f}">{node.delta:+.3f}</text>'
-            )
+            place = f'x="{box.x:.1f}" y="{box.y + 25:.1f}"'
+            delta = f'<text class="delta" {place}>{node.delta:+z.3f}</text>'
         y = box.y + (14 if delta else 19)
         yield (
             f'<g class="node {level}" data-node="{i}" tabindex="0" role="graphics-symbol" '
@@ -199,7 +198,7 @@ def _nodes(graph: Graph, layout: Layout) -> Iterator[str]:
 def edge_words(graph: Graph, edge: GraphEdge) -> str:
     """An edge in words: ends, weight, delta."""
     ends = f"{graph.nodes[edge.source].name} → {graph.nodes[edge.target].name}"
-    cut = "" if edge.delta is None else f", {edge.delta:+.4f} nats when cut"
+    cut = "" if edge.delta is None else f", {edge.delta:+z.4f} nats when cut"
     return f"{ends}: weight {edge.weight:+.4g}{cut}"
 
 

@@ -119,7 +119,7 @@ def _block_heading(graph: Graph, block: tuple[int | None, str], canvas: Canvas) 
     if delta is not None:
         mark = " !" if delta > MARKED_DELTA else ""
         color = "bad" if mark else "dim"
-        spans.append(Span(f", {delta:+.3f} nats without it{mark}", color=color))
+        spans.append(Span(f", {delta:+z.3f} nats without it{mark}", color=color))
     return tuple(spans)
 
 
@@ -127,7 +127,7 @@ def _chip(graph: Graph, i: int, label: str, scales: _Scales, canvas: Canvas) -> 
     delta = graph.nodes[i].delta
     if delta is None:
         return (Span(f" {label} "),)
-    return (heat_span(f" {label} {delta:+.3f} ", scales.nodes.level(delta), canvas.theme),)
+    return (heat_span(f" {label} {delta:+z.3f} ", scales.nodes.level(delta), canvas.theme),)
 
 
 def _later_head_sites(site: str) -> list[str]:
@@ -165,7 +165,7 @@ def _edge_rows(
             graph.nodes[e.source].label,
             graph.nodes[e.target].label,
             f"{'-' if e.weight < 0 else '+'}{number(abs(e.weight))}",
-            "" if e.delta is None else f"{e.delta:+.3f}",
+            "" if e.delta is None else f"{e.delta:+z.3f}",
         ]
         for e in edges
     ]

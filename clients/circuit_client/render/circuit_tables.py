@@ -139,7 +139,7 @@ def diff_lines(diff: CircuitDiff, *, columns: int, limit: int = 12) -> list[Line
         *table(headings, rows, width_max=columns),
         (),
         (
-            Span(f"loss {diff.loss_change:+.4f} nats", bold=True),
+            Span(f"loss {diff.loss_change:+z.4f} nats", bold=True),
             Span(f", {caption.count(shared, 'node')} in both, Jaccard {diff.jaccard:.2f}"),
         ),
     ]
@@ -153,8 +153,8 @@ def diff_lines(diff: CircuitDiff, *, columns: int, limit: int = 12) -> list[Line
     if diff.changes:
         largest = sorted(diff.changes, key=lambda c: -abs(c.after - c.before))
         cells = [
-            (f"{c.site}[{c.channel}]", f"{c.before:+.4f}", f"{c.after:+.4f}",
-             f"{c.after - c.before:+.4f}")
+            (f"{c.site}[{c.channel}]", f"{c.before:+z.4f}", f"{c.after:+z.4f}",
+             f"{c.after - c.before:+z.4f}")
             for c in largest[:limit]
         ]  # fmt: skip
         titles = [Column("node of both", shrink=True), Column("before", "right"),
@@ -280,7 +280,7 @@ def derived_lines(derived: CircuitDerived, origin: str, *, ascii_only: bool = Fa
     return [
         (
             Span(f"loss {m.loss - derived.delta:.4f} {arrow} {m.loss:.4f}", bold=True),
-            Span(f"  {derived.delta:+.4f} nats per side", color=color),
+            Span(f"  {derived.delta:+z.4f} nats per side", color=color),
             Span(f", accuracy {m.accuracy:.1%}"),
         ),
         (Span(f"{caption.sizes(m)}, from {origin}"),),
