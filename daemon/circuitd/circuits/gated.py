@@ -8,6 +8,7 @@ and a test holds them to it.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ class Gated:
         reason = why_not(weights) if sparse else "it was asked for"
         self._sparse = _SparseGated(weights) if reason is None else None
         self.execution = "sparse" if reason is None else f"dense, since {reason}"
+
+    def holding(self, ablated: Tensor) -> Gated:
+        """The same network with other ablated values [n_nodes]; they share the sparse layout."""
+        other = copy.copy(self)
+        other.ablated = ablated.detach().float().cpu()
+        return other
 
     def differences(self, prompts: ScoredPrompts, gates: Tensor) -> Steps[Tensor]:
         """Right minus wrong answer's logit of each row [B] under `gates` [n_nodes]."""

@@ -17,6 +17,7 @@ from circuitd.worker.handlers import (
     samples,
     tasks,
     text,
+    verify,
 )
 from circuitd.worker.registry import Registry
 
@@ -36,6 +37,7 @@ def all_handlers() -> Registry:
             requests.Ablate: ablate.run,
             requests.Reduce: reduce.run,
             circuit_requests.Prune: prune.run,
+            circuit_requests.Verify: verify.run,
             circuit_requests.MeasureCircuit: circuits.measure,
             circuit_requests.EditCircuit: circuits.edit,
             circuit_requests.CombineCircuits: circuits.combine,
