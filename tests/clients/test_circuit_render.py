@@ -226,7 +226,8 @@ def test_the_catalogue_says_why_a_circuit_is_broken() -> None:
     found = (msgspec.structs.replace(summaries(1)[0], broken="unequal rows"),)
     out = text(catalogue_lines(found, columns=140))
     assert "broken" in out
-    assert "unequal rows" in out
+    for columns in (60, 140):
+        assert "00000000 is broken: unequal rows" in text(catalogue_lines(found, columns=columns))
     assert "0.600" not in out, "its numbers are not its own"
 
 

@@ -14,6 +14,7 @@ from circuit_client.graph import HEAD_KINDS, Graph, graph_of, place_of, stronges
 from circuit_client.render.heat import Scale, heat_span, legend, number, scale_for
 from circuit_client.render.style import Depth, Line, Span, Theme, line_width
 from circuit_client.render.text_width import pad, truncate
+from circuit_client.render.text_width import shown as visible
 from circuit_protocol.circuit_replies import CircuitShown
 
 #: A half block whose ablation adds more than this (nats) is marked.
@@ -85,7 +86,10 @@ class _Scales:
 
 def _header(shown: CircuitShown, graph: Graph, scales: _Scales, canvas: Canvas) -> Iterable[Line]:
     measured = shown.circuit.measured
-    yield (Span(caption.title(shown), bold=True), Span(f"  {caption.sizes(measured)}"))
+    yield (
+        Span(visible(caption.title(shown), ascii_only=canvas.ascii_only), bold=True),
+        Span(f"  {caption.sizes(measured)}"),
+    )
     yield (Span(caption.numbers(measured)),)
     yield (Span(caption.how(shown), color="dim"),)
     if shown.card is not None:

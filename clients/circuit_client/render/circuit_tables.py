@@ -9,6 +9,7 @@ from circuit_client.notation import format_nodes
 from circuit_client.render.plot import Axis, Curve, plot
 from circuit_client.render.style import Line, Named, Span
 from circuit_client.render.table import Cell, Column, duration, facts, table
+from circuit_client.render.text_width import shown as visible
 from circuit_client.render.text_width import truncate
 from circuit_protocol.circuit_replies import (
     CircuitDerived,
@@ -47,9 +48,8 @@ def catalogue_lines(found: Sequence[CircuitSummary], *, columns: int) -> list[Li
     for s in found:
         m = s.measured
         place = f"{s.sweep}/{s.label}"
-        if s.broken is not None:
-            reason = Span(s.broken, color="bad")
-            rows.append((s.id[:8], s.task, "", "", "", "", "", "broken", place, reason, ""))
+        if s.broken is not None:  # its numbers are nobody's
+            rows.append((s.id[:8], s.task, "", "", "", "", "", "broken", place, s.model, ""))
             continue
         verdict = Span(s.verdict or "", color=_VERDICT_COLORS.get(s.verdict))
         age = duration(max(0.0, time.time() - s.created_at_s)) if s.created_at_s else ""
@@ -62,9 +62,14 @@ def catalogue_lines(found: Sequence[CircuitSummary], *, columns: int) -> list[Li
     for i in (10, 9, 5, 8, 7):
         if i in kept and _least_width(headings, rows, kept) > columns:
             kept.remove(i)
-    return table(
+    lines = table(
         [headings[i] for i in kept], [[row[i] for i in kept] for row in rows], width_max=columns
     )
+    for s in found:
+        if s.broken is not None:
+            text = truncate(visible(f"{s.id[:8]} is broken: {s.broken}"), columns)
+            lines.append((Span(text, color="bad"),))
+    return lines
 
 
 def _text(cell: Cell) -> str:
@@ -115,7 +120,7 @@ def fact_lines(shown: CircuitShown) -> list[Line]:
     if found.parents:
         pairs.append(("made from", ", ".join(found.parents)))
     if found.note:
-        pairs.append(("note", found.note))
+        pairs.append(("note", visible(found.note)))
     if shown.card is not None:
         color = _VERDICT_COLORS.get(shown.card.verdict)
         pairs.append(("verdict", Span(shown.card.verdict, color=color, bold=True)))
