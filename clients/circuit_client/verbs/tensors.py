@@ -32,7 +32,7 @@ def fetch_handle(handle: Handle, instance: str | None = None) -> Call[Progress, 
     On the daemon's machine its file is mapped, so that nothing is copied until it is written to;
     elsewhere, and when that fails, the bytes are sent.
     """
-    sent = _send(handle, instance)
+    sent = fetch_sent(handle, instance)
     if handle.nbytes < MIN_MAPPED_NBYTES or not has_room():
         return sent
     mapped: list[np.ndarray] = []
@@ -56,8 +56,8 @@ def fetch_handle(handle: Handle, instance: str | None = None) -> Call[Progress, 
     )
 
 
-def _send(handle: Handle, instance: str | None) -> Call[Progress, np.ndarray]:
-    """The bytes of `handle` in one array, allocated when the first of them come.
+def fetch_sent(handle: Handle, instance: str | None = None) -> Call[Progress, np.ndarray]:
+    """The bytes of `handle`, sent, in one array that is allocated when the first of them come.
 
     Chunks are written where they arrive, and each half window of them is answered with as much
     credit, so that the daemon never has more than a window under way.
