@@ -1,6 +1,7 @@
 """What the verbs on circuits answer where tensors are part of it."""
 
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from circuit_client.answers import Answer
 from circuit_client.call import Received
 from circuit_client.graph import retained_heads
+from circuit_client.values import Value
 from circuit_protocol.circuit_replies import CircuitExported, NodeSampled, SampleBand
 from circuit_protocol.errors import NotFound
 from circuit_protocol.interventions import NodeSet
@@ -68,9 +70,18 @@ class VizData(Answer[CircuitExported]):
         return self.raw.file_name
 
     @cached_property
+    def data_value(self) -> Value:
+        """The file's bytes (U8) without fetching them."""
+        return self._value(self.raw.data)
+
+    @property
     def data(self) -> bytes:
         """The file's bytes."""
-        return self._value(self.raw.data).numpy().tobytes()
+        return self.data_value.numpy().tobytes()
+
+    def held_values(self) -> Iterator[Value]:
+        """The bytes."""
+        yield self.data_value
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the file; into `path` under its own name if that is a directory."""
@@ -112,13 +123,17 @@ class AttentionAnswer(Answer[HookResult]):
         return self._value(self.raw.lengths).numpy()
 
     @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {r.site: self._value(r.value).numpy() for r in self.raw.recorded}
+    def _recorded(self) -> dict[str, Value]:
+        return {r.site: self._value(r.value) for r in self.raw.recorded}
 
-    @cached_property
+    def held_values(self) -> Iterator[Value]:
+        """The patterns, and the queries that tell the heads' width."""
+        yield from self._recorded.values()
+
+    @property
     def patterns(self) -> np.ndarray:
         """All heads of the layer, [B, n_head, T, keys]."""
-        return self._arrays[f"{self.layer}.attn.pattern"]
+        return self._recorded[f"{self.layer}.attn.pattern"].numpy()
 
     @cached_property
     def heads(self) -> tuple[int, ...]:
@@ -126,7 +141,7 @@ class AttentionAnswer(Answer[HookResult]):
         if self._asked is not None:
             return self._asked
         n_head = self.patterns.shape[1]
-        d_head = self._arrays[f"{self.layer}.attn.q"].shape[-1] // n_head
+        d_head = self._recorded[f"{self.layer}.attn.q"].shape[-1] // n_head
         return retained_heads(self._nodes, self.layer, d_head, n_head)
 
     @property

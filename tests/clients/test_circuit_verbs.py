@@ -19,7 +19,7 @@ from circuit_protocol import circuit_requests as cq
 from circuit_protocol import errors, replies, requests
 from circuit_protocol.circuits import PruneSettings, VerifySettings
 from circuit_protocol.interventions import Keep, SiteChannels
-from circuit_protocol.tensors import Frame, pack, unpack
+from circuit_protocol.tensors import Frame, Handle, pack, unpack
 from made_circuits import circuit_card, quote_circuit, summaries
 from scripted_daemon import Out, daemon
 
@@ -245,6 +245,40 @@ def test_an_exported_file_is_written_under_its_name(tmp_path: Path) -> None:
         data = c.circuits.export_viz_data(QUOTE)
         assert data.save(tmp_path) == tmp_path / "viz_data.pt"
         assert (tmp_path / "viz_data.pt").read_bytes() == b"PK\x03\x04" * 600
+
+
+async def test_large_answers_are_fetched_before_a_coroutine_has_them(tmp_path: Path) -> None:
+    body: list[Frame] = []
+    small = pack(np.array([[1, 2, 3]], np.int32), body), pack(np.array([3]), body)
+    held = {
+        "h-file": np.frombuffer(b"PK\x03\x04" * 600, np.uint8),
+        "h-attn.pattern": np.full((1, 4, 3, 4), 0.25, np.float32),
+        "h-attn.q": np.zeros((1, 1, 32), np.float32),
+    }
+
+    def handle(name: str) -> Handle:
+        dtype = "U8" if held[name].dtype == np.uint8 else "F32"
+        return Handle(handle=name, dtype=dtype, shape=held[name].shape, nbytes=held[name].nbytes)
+
+    def exported(request: Any, frames: list) -> Iterator[Out]:
+        yield cr.CircuitExported(id="x", data=handle("h-file"), file_name="viz_data.pt")
+
+    def hooked(request: requests.Hook, frames: list) -> Iterator[Out]:
+        recorded = tuple(
+            replies.Recorded(site=r.site, value=handle(f"h-{r.site.partition('.')[2]}"))
+            for r in request.records
+        )
+        yield replies.HookResult(id="x", tokens=small[0], lengths=small[1], recorded=recorded), body
+
+    scripts = {cq.ExportCircuit: exported, requests.Hook: hooked}
+    with daemon(tmp_path, scripts) as d:
+        d.held.update(held)
+        async with connect_async(d.endpoint) as c:
+            data = await c.circuits.export_viz_data("3f9a")
+            assert data.data == b"PK\x03\x04" * 600
+            answer = await c.circuits.attention("1.attn.q[9]", 1, text="x")
+            assert answer.heads == (1,)
+            assert answer[1].shape == (1, 3, 4)
 
 
 def test_attention_knows_the_retained_heads_and_the_sink(tmp_path: Path) -> None:

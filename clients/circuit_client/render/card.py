@@ -22,9 +22,9 @@ def card_lines(card: Card, *, columns: int, ascii_only: bool = False) -> list[Li
     for control in card.controls:
         lines += control_lines(control, columns=columns, ascii_only=ascii_only)
     rows: list[tuple[Cell, ...]] = [
-        (control.name.replace("_", " "), m.name, _value(m), _interval(m))
+        (control.name.replace("_", " ") if i == 0 else "", m.name, _value(m), _interval(m))
         for control in card.controls
-        for m in control.measurements
+        for i, m in enumerate(control.measurements)
     ]
     if rows:
         headings = [
