@@ -12,6 +12,7 @@ import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ from circuitd.engine.interventions import Gate
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.layout import why_not
 from circuitd.engine.weights import Weights
+
+if TYPE_CHECKING:
+    from circuitd.circuits.ablate import Mask
+    from circuitd.circuits.variants import Variants
 
 #: Rows of one forward and backward pass through the engine: bounds memory and a step's time.
 ROWS_PER_PASS = 16
@@ -78,6 +83,14 @@ class Gated:
             found[rows] = (answered[:, 0] - answered[:, 1]).cpu()
             yield None
         return found
+
+    def variants(self, prompts: ScoredPrompts, base: Mask) -> Variants | None:
+        """Scoring of masks against `base`, each from where it differs on; None where the sparse
+        kernels do not run.
+        """
+        if self._sparse is None:
+            return None
+        return self._sparse.variants(prompts, base, self.weights, self.ablated)
 
     def gradient(self, prompts: ScoredPrompts, gates: Tensor) -> Steps[GateGradient]:
         """Mean two-token loss of `prompts` and its gradient by `gates` [n_nodes]."""
@@ -134,6 +147,13 @@ class _SparseGated:
         found, gradient = yield from self._network.gradient(blocks, gates.numpy(), ablated.numpy())
         losses = np.logaddexp(0.0, -found.astype(np.float64))
         return GateGradient(float(losses.mean()), torch.from_numpy(gradient) / len(prompts))
+
+    def variants(
+        self, prompts: ScoredPrompts, base: Mask, weights: Weights, ablated: Tensor
+    ) -> Variants:
+        from circuitd.circuits.variants import Variants
+
+        return Variants(self._network, weights, self._blocks(prompts), ablated, base)
 
     def _blocks(self, prompts: ScoredPrompts):
         if prompts not in self._packed:

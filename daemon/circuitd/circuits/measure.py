@@ -1,8 +1,8 @@
 """What each node, edge and half block of a circuit adds to its loss on a task.
 
 A delta is the circuit's loss with that part ablated as well, minus its loss: nats, mean per side.
-A circuit's calibration holds for all of them. Nodes and half blocks are gates, which the fastest
-execution serves; edges, and what is resampled, go through a sweep against the circuit as base.
+A circuit's calibration holds for all of them. Each part is a variant of the circuit, computed from
+where it differs on: by the sparse kernels where they run, else as masks of a sweep.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
-import torch
 from msgspec.structs import replace
 from torch import Tensor
 
@@ -65,25 +64,21 @@ def measure_parts(
         *(_ablated(base, np.array([node]), code) for node in np.flatnonzero(kept)),
         *(_ablated(base, half.nodes, code) for half in halves),
     ]
-    n_node_masks = len(masks)
     if edges:
         cuts = (cut_of(edge, code) for edge in edges_in(groups))
         masks += [Mask(base.codes, (*base.cuts, cut)) for cut in cuts]
-    gated = circuit.ablation != "resample" and not base.cuts
     losses: list[float] = []
-    base_loss = 0.0
-    if gated:
-        differences = yield from problem.gated.differences(prompts, _gates(base))
-        base_loss = _loss(differences, circuit.calibration)
-        for mask in masks[:n_node_masks]:
-            differences = yield from problem.gated.differences(prompts, _gates(mask))
-            losses.append(_loss(differences, circuit.calibration) - base_loss)
+    variants = None
+    if circuit.ablation != "resample":
+        variants = problem.gated.variants(prompts, base)
+    if variants is None:
+        for found in _swept(problem, prompts, circuit.calibration, base, masks):
+            losses += found or []
             yield PartsDone(len(losses), len(masks))
-    if len(masks) > len(losses):
-        swept = masks[len(losses) :]
-        for found in _swept(problem, prompts, circuit.calibration, base, swept):
-            if found is not None:
-                losses += found
+    else:
+        base_loss = _loss(variants.differences(base), circuit.calibration)
+        for mask in masks:
+            losses.append(_loss(variants.differences(mask), circuit.calibration) - base_loss)
             yield PartsDone(len(losses), len(masks))
     return _details(node_set(space, kept), groups, halves, losses, len(prompts) // 2)
 
@@ -127,10 +122,6 @@ def _loss(differences: Tensor, calibration: Calibration | None) -> float:
     if calibration is not None:
         differences = calibrate.apply(differences, calibration)
     return Outcome(differences).loss
-
-
-def _gates(mask: Mask) -> Tensor:
-    return torch.from_numpy((mask.codes == KEEP).astype(np.float32))
 
 
 def _ablated(base: Mask, nodes: np.ndarray, code: int) -> Mask:

@@ -191,6 +191,7 @@ def test_cut_edges_stay_cut_while_other_parts_are_measured(config, weights, prom
 
 
 def test_sparse_and_dense_execution_and_a_sweep_agree(config, weights, prompts, means):
+    assert problem(weights, prompts, means).gated.execution == "sparse"
     circuit = random_circuit(config, 0.3)
     fast = finish(measure_parts(problem(weights, prompts, means), prompts, circuit))
     slow = finish(measure_parts(problem(weights, prompts, means, sparse=False), prompts, circuit))

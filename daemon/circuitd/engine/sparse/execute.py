@@ -8,7 +8,7 @@ do not depend on the number of threads: every block writes its own, and they are
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -26,6 +26,8 @@ T = TypeVar("T")
 #: A computation in bounded steps: None at each boundary, its result in the end.
 Steps: TypeAlias = Generator[None, None, T]
 
+#: Edges to cut, their weights and fills: none.
+NO_CUTS: Final = (np.empty((0, 4), np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
 #: Lanes of a block: enough to fill vector registers, few enough for the second-level cache.
 N_LANES: Final = 128
 
@@ -102,15 +104,88 @@ class SparseNetwork:
         """The same differences, and the gradient by gate [n_nodes] of the summed two-token loss."""
         return (yield from self._run(blocks, gates, ablated, keeps_layers=True))
 
+    def entries(
+        self,
+        blocks: Blocks,
+        gates: Array,
+        ablated: Array,
+        cuts: tuple[Array, Array, Array] = NO_CUTS,
+    ) -> list[Array]:
+        """The stream at the entry of each layer [n_layer, d, lanes] under `gates` and `cuts`, block
+        by block: what `variant` starts from.
+        """
+        folded = self._folded(gates, ablated)
+
+        def run_one(block: Block) -> Array:
+            work = make_work(self._sizes, len(block.tokens), block.longest, True)
+            self._forward(block, gates, ablated, folded, work, True, 0, cuts)
+            return work.stream[: 2 * self._sizes.n_layer : 2].copy()
+
+        return list(self._pool.map(run_one, blocks.blocks))
+
+    def variant(
+        self,
+        blocks: Blocks,
+        gates: Array,
+        ablated: Array,
+        entries: Sequence[Array],
+        first_layer: int,
+        cuts: tuple[Array, Array, Array] = NO_CUTS,
+    ) -> Array:
+        """Differences [B] under `gates` that equal those of `entries` before `first_layer`, with
+        edges cut: `cuts` int64 [n, 4] (layer; matrix 0 c_attn, 1 attn_proj, 2 c_fc, 3 mlp_proj;
+        source; target row), their weights and their fills.
+        """
+        folded = self._folded(gates, ablated)
+        found = np.empty(blocks.n_rows, np.float32)
+
+        def run_some(first: int) -> None:
+            work: Work | None = None
+            for number in range(first, len(blocks.blocks), self._n_threads):
+                block = blocks.blocks[number]
+                work = self._room(work, block, False)
+                work.stream[0][:] = entries[number][first_layer]
+                found[block.rows] = self._forward(
+                    block, gates, ablated, folded, work, False, first_layer, cuts
+                )
+
+        list(self._pool.map(run_some, range(self._n_threads)))
+        return found
+
+    def _folded(self, gates: Array, ablated: Array) -> Array:
+        sizes = self._sizes
+        n_folded = 3 * sizes.d_attn + sizes.d_mlp + sizes.d_model
+        folded = np.empty((sizes.n_layer, n_folded), np.float32)
+        fold(self._net, sizes, gates, ablated, folded)
+        return folded
+
+    def _forward(
+        self,
+        block: Block,
+        gates: Array,
+        ablated: Array,
+        folded: Array,
+        work: Work,
+        keeps_layers: bool,
+        first_layer: int,
+        cuts: tuple[Array, Array, Array],
+    ) -> Array:
+        """Differences of a block's sequences."""
+        differences = np.empty(len(block.rows), np.float32)
+        forward_block(
+            self._net, self._sizes, gates, ablated, folded, block.tokens, block.positions,
+            block.starts, block.longest, block.answers, keeps_layers, work, differences,
+            first_layer, *cuts,
+        )  # fmt: skip
+        return differences
+
     def _run(
         self, blocks: Blocks, gates: Array, ablated: Array, keeps_layers: bool
     ) -> Steps[tuple[Array, Array]]:
         net, sizes = self._net, self._sizes
         gates = np.ascontiguousarray(gates, np.float32)
         ablated = np.ascontiguousarray(ablated, np.float32)
-        n_folded = 3 * sizes.d_attn + sizes.d_mlp + sizes.d_model
-        folded = np.empty((sizes.n_layer, n_folded), np.float32)
-        fold(net, sizes, gates, ablated, folded)
+        folded = self._folded(gates, ablated)
         found = np.empty(blocks.n_rows, np.float32)
         # In float64: the sum over blocks must not depend on how many there are.
         gradient = np.zeros(len(gates), np.float64)
@@ -118,11 +193,9 @@ class SparseNetwork:
 
         def run_one(block: Block, thread: int) -> Array | None:
             work = rooms[thread] = self._room(rooms[thread], block, keeps_layers)
-            differences = np.empty(len(block.rows), np.float32)
-            forward_block(
-                net, sizes, gates, ablated, folded, block.tokens, block.positions,
-                block.starts, block.longest, block.answers, keeps_layers, work, differences,
-            )  # fmt: skip
+            differences = self._forward(
+                block, gates, ablated, folded, work, keeps_layers, 0, NO_CUTS
+            )
             found[block.rows] = differences
             if not keeps_layers:
                 return None

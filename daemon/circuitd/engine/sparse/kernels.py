@@ -259,6 +259,21 @@ def multiply(
 
 
 @_jit
+def cut(
+    layer: int, matrix: int, cuts: Array, weights: Array, fills: Array, x: Array, out: Array
+) -> None:
+    """Take from `out` what flows along the cut edges of one matrix, and put their fills instead.
+
+    `cuts` int64 [n, 4]: layer, matrix, source, target; `weights` and `fills` [n].
+    """
+    for i in range(cuts.shape[0]):
+        if cuts[i, 0] == layer and cuts[i, 1] == matrix:
+            w, fill, row, to = weights[i], fills[i], x[cuts[i, 2]], out[cuts[i, 3]]
+            for lane in range(row.shape[0]):
+                to[lane] -= w * (row[lane] - fill)
+
+
+@_jit
 def multiply_backward(
     grad_out: Array,
     gates: Array,

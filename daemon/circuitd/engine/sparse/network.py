@@ -16,6 +16,7 @@ from circuitd.engine.sparse.kernels import (
     activate,
     attend,
     attend_backward,
+    cut,
     exp,
     fold_closed,
     gate,
@@ -139,24 +140,30 @@ def forward_block(
     keeps_layers: bool,
     work: Work,
     differences: Array,
+    first_layer: int,
+    cuts: Array,
+    cut_weights: Array,
+    cut_fills: Array,
 ) -> None:
     """Right minus wrong answer's logit at the last token of each sequence of a block.
 
     `tokens`, `positions` int64 [lanes]; sequence i has lanes starts[i] to starts[i + 1], at most
     `longest`; lanes after the last are padding, at position 0; `answers` int64 [sequences, 2];
-    `differences` [sequences].
+    `differences` [sequences]. Starts at `first_layer`: beyond the first, `work.stream[0]` holds the
+    stream there (and no layers are kept). `cuts`, `cut_weights`, `cut_fills`: edges, as `cut` says.
     """
     n_lanes, d, qkv = len(tokens), s.d_model, 3 * s.d_attn
     width = _nodes_per_layer(s)
-    x = work.stream[0]
-    for channel in range(d):
-        for lane in range(n_lanes):
-            x[channel, lane] = net.wte[tokens[lane], channel]
-    if net.wpe.shape[0]:
+    if first_layer == 0:
+        x = work.stream[0]
         for channel in range(d):
             for lane in range(n_lanes):
-                x[channel, lane] += net.wpe[positions[lane], channel]
-    for i in range(s.n_layer):
+                x[channel, lane] = net.wte[tokens[lane], channel]
+        if net.wpe.shape[0]:
+            for channel in range(d):
+                for lane in range(n_lanes):
+                    x[channel, lane] += net.wpe[positions[lane], channel]
+    for i in range(first_layer, s.n_layer):
         at = i if keeps_layers else 0
         node = i * width
         middle = work.stream[2 * at + 1]
@@ -168,6 +175,7 @@ def forward_block(
             gated, g, net.column_start[i, 0], net.columns, net.targets, net.values,
             folded[i, :qkv], work.qkv[at],
         )  # fmt: skip
+        cut(i, 0, cuts, cut_weights, cut_fills, gated, work.qkv[at])
         for part in range(3):
             kept = s.attn_q if part == 0 else (s.attn_k if part == 1 else s.attn_v)
             rows = slice(part * s.d_attn, (part + 1) * s.d_attn)
@@ -186,6 +194,7 @@ def forward_block(
             work.y, work.ones[: s.d_attn], net.column_start[i, 1], net.columns, net.targets,
             net.values, net.attn_proj_bias[i], work.attn_out[at],
         )  # fmt: skip
+        _cut_values(s, i, net.sinks[i], positions, longest, cuts, cut_weights, cut_fills, work, at)
         first = node + _attn_out_at(s)
         _add(work, work.attn_out[at], s.attn_out, gates, ablated, first, 2 * at, middle)
 
@@ -199,6 +208,7 @@ def forward_block(
             gated, g, net.column_start[i, 2], net.columns, net.targets, net.values,
             folded[i, qkv : qkv + s.d_mlp], pre,
         )  # fmt: skip
+        cut(i, 2, cuts, cut_weights, cut_fills, gated, pre)
         activate(pre, s.is_gelu, pre, work.slope[at])
         keep_largest(pre, s.mlp_neuron, work.integers, work.scratch)
         node += s.d_in
@@ -209,6 +219,7 @@ def forward_block(
             gated_mlp, g, net.column_start[i, 3], net.columns, net.targets, net.values,
             folded[i, qkv + s.d_mlp :], work.mlp_out[at],
         )  # fmt: skip
+        cut(i, 3, cuts, cut_weights, cut_fills, gated_mlp, work.mlp_out[at])
         first = node + s.d_mlp
         _add(work, work.mlp_out[at], s.mlp_out, gates, ablated, first, 2 * at + 1, after)
         if not keeps_layers:
@@ -230,6 +241,44 @@ def forward_block(
         if net.bigrams.shape[0]:
             difference += net.bigrams[tokens[last], right] - net.bigrams[tokens[last], wrong]
         differences[sequence] = difference
+
+
+@_jit
+def _cut_values(
+    s: Sizes,
+    layer: int,
+    sinks: Array,
+    positions: Array,
+    longest: int,
+    cuts: Array,
+    cut_weights: Array,
+    cut_fills: Array,
+    work: Work,
+    at: int,
+) -> None:
+    """Cut edges out of v: what they carry is attended to, so their head attends once more, to the
+    values minus the fill.
+    """
+    d_head = s.d_attn // s.n_head
+    for i in range(cuts.shape[0]):
+        if cuts[i, 0] != layer or cuts[i, 1] != 1:
+            continue
+        w, fill, source = cut_weights[i], cut_fills[i], cuts[i, 2]
+        head = source // d_head
+        own = slice(head * d_head, (head + 1) * d_head)
+        shifted, seen = work.gated[:d_head], work.y[:d_head]
+        value, to = work.gated_qkv[2 * s.d_attn + source], shifted[source - head * d_head]
+        shifted[:] = _F(0)
+        for lane in range(to.shape[0]):
+            to[lane] = value[lane] - fill
+        q, k = work.gated_qkv[: s.d_attn], work.gated_qkv[s.d_attn : 2 * s.d_attn]
+        attend(
+            q[own], k[own], shifted, sinks[head : head + 1], positions, longest, 1, work.pattern,
+            seen,
+        )  # fmt: skip
+        row, out = seen[source - head * d_head], work.attn_out[at, cuts[i, 3]]
+        for lane in range(out.shape[0]):
+            out[lane] -= w * row[lane]
 
 
 @_jit
