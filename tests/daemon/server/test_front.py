@@ -20,6 +20,7 @@ from circuit_protocol.replies import (
     Welcome,
 )
 from circuit_protocol.tensors import Tensor
+from circuit_protocol.version import PROTOCOL_VERSION
 from circuitd import work
 from circuitd.server import serve
 from circuitd.settings import DEFAULT_LIMITS
@@ -85,7 +86,7 @@ async def test_a_version_nobody_speaks_is_refused_and_the_client_is_not_let_in(
         reply = await client.ask(r.Hello(id="h", versions=("2.0", "9.1")))
         assert code(reply) == "unsupported_version"
         assert isinstance(reply, Failed)
-        assert reply.error.found == "1.0"
+        assert reply.error.found == PROTOCOL_VERSION
         assert code(await client.ask(r.Status(id="s"))) == "invalid_request"
         assert isinstance(await client.ask(r.Hello(id="h2", versions=("2.0", "1.7"))), Welcome)
 
