@@ -1,7 +1,7 @@
 """Controls that say whether a circuit deserves belief, and the verdict that follows from them."""
 
 from circuitd.circuits.verify.controls import CONTROLS, WEIGHTS
-from circuitd.circuits.verify.trial import Controlling, Trial
+from circuitd.circuits.verify.trial import Controlling, Trial, distinct_pairs
 from circuitd.circuits.verify.verdict import Judgement, judge
 
-__all__ = ["CONTROLS", "WEIGHTS", "Controlling", "Judgement", "Trial", "judge"]
+__all__ = ["CONTROLS", "WEIGHTS", "Controlling", "Judgement", "Trial", "distinct_pairs", "judge"]

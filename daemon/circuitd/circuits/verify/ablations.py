@@ -44,7 +44,7 @@ def ablation_kinds(trial: Trial) -> Controlling:
     decisions = [at_least(*bounds(share), RETAINED) for share in shares]
     passed = False if False in decisions else None if None in decisions else True
     said = ", ".join(f"{m.value:.3f} with the rest at {_of(m)}" for m in losses)
-    lost = " and ".join(_of(m) for m, d in zip(losses, decisions, strict=True) if d is False)
+    lost = " or ".join(_of(m) for m, d in zip(losses, decisions, strict=True) if d is False)
     verdict = {
         True: "it does the task in every way",
         False: f"it does not do the task with the rest at {lost}",

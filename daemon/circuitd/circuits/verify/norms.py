@@ -16,7 +16,7 @@ from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.samples import Surroundings, in_circuit
 from circuitd.circuits.scoring import answer_logits
 from circuitd.circuits.verify.bootstrap import bounds
-from circuitd.circuits.verify.thresholds import RETAINED, at_least
+from circuitd.circuits.verify.thresholds import RETAINED, at_least, retained
 from circuitd.circuits.verify.trial import Controlling, Shares, Trial
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Freeze
@@ -50,6 +50,8 @@ def frozen_norm(trial: Trial) -> Controlling:
         False: "the circuit lives on them",
         None: "these pairs do not tell whether the circuit lives on them",
     }[passed]
+    if retained(free.loss, whole.loss) < RETAINED:
+        passed, verdict = None, "there is nothing for them to carry"
     return Control(
         name="frozen_norm",
         passed=passed,

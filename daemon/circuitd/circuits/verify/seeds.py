@@ -20,12 +20,12 @@ def seeds(trial: Trial) -> Controlling:
         attempt = yield from part_of(steps, i, n_seeds)
         if attempt.kept is not None:
             found.append(attempt.kept)
+    others = "another seed" if n_seeds == 1 else f"{n_seeds} other seeds"
     if not found:
         return Control(
             name="seeds",
             passed=False,
-            sentence=f"Pruned anew with {n_seeds} other seeds, nothing reached a loss of "
-            f"{limit:.3f}.",
+            sentence=f"Pruned anew with {others}, nothing reached a loss of {limit:.3f}.",
         )
     indices = [jaccard(trial.kept, other) for other in found]
     core = np.logical_and.reduce([trial.kept, *found])
@@ -37,7 +37,7 @@ def seeds(trial: Trial) -> Controlling:
     return Control(
         name="seeds",
         passed=True if index >= JACCARD_PASSES else False if index < JACCARD_FAILS else None,
-        sentence=f"Pruned anew with {n_seeds} other seeds ({sizes} nodes"
+        sentence=f"Pruned anew with {others} ({sizes} nodes"
         + (f", {missed} missed the target" if missed else "")
         + f"), the circuits share {index:.2f} of their nodes with this one (Jaccard); the "
         f"{int(core.sum())} nodes common to all have a loss of {outcome.loss:.3f}.",

@@ -41,8 +41,11 @@ JACCARD_FAILS: Final = 0.25
 
 
 def retained(loss: float, whole_loss: float) -> float:
-    """The retained share of a loss where the whole model has `whole_loss` (nats per side)."""
-    return (CHANCE - loss) / max(CHANCE - whole_loss, 1e-9)
+    """The retained share of a loss where the whole model has `whole_loss` (nats per side).
+
+    A model that gains hardly anything counts as gaining `LEAST_GAIN`.
+    """
+    return (CHANCE - loss) / max(CHANCE - whole_loss, LEAST_GAIN)
 
 
 def at_least(low: float, high: float, threshold: float) -> bool | None:

@@ -109,6 +109,19 @@ class Trial:
         return max(self.target_loss or 0.0, own.loss)
 
 
+def distinct_pairs(prompts: ScoredPrompts) -> ScoredPrompts:
+    """`prompts` without pairs that have come before: a small file of a user's is drawn from again
+    and again, and what is counted twice would make the intervals too narrow.
+    """
+    assert prompts.answers is not None  # circuits are found for tasks
+    n_pairs = len(prompts) // 2
+    sides = torch.cat([prompts.lengths[:, None], prompts.answers, prompts.tokens], dim=1).cpu()
+    seen: dict[bytes, int] = {}
+    for i in range(n_pairs):
+        seen.setdefault(sides[[i, i + n_pairs]].numpy().tobytes(), i)
+    return prompts if len(seen) == n_pairs else prompts.pairs(torch.tensor(list(seen.values())))
+
+
 def part_of(steps: Shares[T], part: int, n_parts: int) -> Shares[T]:
     """`steps` as part number `part` of several: their shares become those of the whole."""
     while True:

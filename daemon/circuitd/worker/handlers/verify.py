@@ -26,7 +26,7 @@ from circuitd.circuits.ablate import KEEP
 from circuitd.circuits.find import check_answers
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.value import mask_of
-from circuitd.circuits.verify import CONTROLS, WEIGHTS, Trial, judge
+from circuitd.circuits.verify import CONTROLS, WEIGHTS, Trial, distinct_pairs, judge
 from circuitd.store.circuits import place_of
 from circuitd.store.pretraining_sample import read_pretraining_sample
 from circuitd.tasks.signature import task_signature
@@ -101,8 +101,10 @@ def _trial(context: Context, circuit: Circuit, settings: VerifySettings) -> Tria
     problem = Problem(
         gated=model.gated(circuit.ablation),
         pool=task_prompts(context, task, "train", N_POOL_PAIRS, seed + 1),
-        train=task_prompts(context, task, "train", n, seed),
-        held_out=task_prompts(context, task, "held_out", n, seed + 1 + settings.seed),
+        train=distinct_pairs(task_prompts(context, task, "train", n, seed)),
+        held_out=distinct_pairs(
+            task_prompts(context, task, "held_out", n, seed + 1 + settings.seed)
+        ),
         ablation=circuit.ablation,
         resample_seed=seed,
     )

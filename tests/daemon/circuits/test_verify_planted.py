@@ -1,0 +1,137 @@
+"""Verification tells planted truth from nonsense, from a part of it, and from more than it."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from circuit_protocol.circuits import Control, ControlName, PruneSettings, VerifySettings
+from circuitd.circuits.gated import Gated
+from circuitd.circuits.problem import Problem
+from circuitd.circuits.steps import finish
+from circuitd.circuits.verify import CONTROLS, Trial, judge
+from circuitd.circuits.verify.fresh import prune_anew
+from planted import nonsense_task, plant
+from planted.network import scored
+
+ESSENTIAL: tuple[ControlName, ...] = (
+    "held_out", "necessity", "random_circuits", "shuffled_labels", "random_weights",
+)  # fmt: skip
+
+
+@functools.cache
+def true_trial() -> Trial:
+    planted = plant("marker", 1)
+    train = scored(planted.train)
+    gated = Gated(planted.weights, planted.means, sparse=False)
+    return Trial(
+        problem=Problem(gated, train, train, scored(planted.held_out), "mean"),
+        kept=planted.mask,
+        cut_edges=(),
+        calibration=None,
+        target_loss=0.15,
+        seed=0,
+        settings=VerifySettings(
+            n_bootstrap=100, n_random_circuits=20, n_random_subsets=10, n_seeds=1
+        ),
+        prune=PruneSettings(n_steps=80, n_pairs_per_step=32, k_coef=2e-3, lr=4e-2),
+        means=planted.means,
+        text=planted.text,
+    )
+
+
+def changed(trial: Trial, kept: np.ndarray) -> Trial:
+    return dataclasses.replace(trial, kept=kept, _known={})
+
+
+def carried_out(trial: Trial, names=tuple(CONTROLS)) -> dict[ControlName, Control]:
+    return {name: finish(CONTROLS[name](trial)) for name in names}
+
+
+def test_the_planted_circuit_is_supported():
+    found = carried_out(true_trial())
+    judgement = judge(list(found.values()))
+    assert judgement.verdict == "supported", judgement
+    assert found["necessity"].passed
+    assert found["faithfulness"].measurements[0].value == pytest.approx(1, abs=0.1)
+
+
+def test_a_circuit_that_lacks_a_node_is_not_supported():
+    true = true_trial()
+    for node in np.flatnonzero(true.kept)[::4]:
+        kept = true.kept.copy()
+        kept[node] = False
+        control = finish(CONTROLS["held_out"](changed(true, kept)))
+        assert control.passed is False
+        assert judge([control]).verdict == "not supported"
+
+
+def test_a_circuit_with_many_random_nodes_too_many_is_told():
+    true, rng = true_trial(), np.random.default_rng(0)
+    kept = true.kept.copy()
+    kept[rng.choice(np.flatnonzero(~kept), 40, replace=False)] = True
+    control = finish(CONTROLS["necessity"](changed(true, kept)))
+    assert control.passed is None
+    assert "40 of the 53 nodes can go" in control.sentence
+    assert "which nodes" in judge([control]).depends_on[0]
+
+
+def test_random_nodes_are_not_supported():
+    true, rng = true_trial(), np.random.default_rng(1)
+    kept = np.zeros_like(true.kept)
+    kept[rng.choice(len(kept), int(true.kept.sum()), replace=False)] = True
+    found = carried_out(changed(true, kept), ("held_out", "necessity", "random_circuits"))
+    assert judge(list(found.values())).verdict == "not supported"
+    assert all(control.passed is False for control in found.values())
+
+
+def test_the_circuit_of_a_nonsense_task_is_not_supported():
+    """Gates are learned for pairs without a rule as far as they go; every null sees through it."""
+    true = true_trial()
+    planted = plant("marker", 1)
+    few, unseen = (
+        scored(nonsense_task(planted.config.vocab_size, 24, 12, seed=3, split=split))
+        for split in ("train", "held_out")
+    )
+    problem = dataclasses.replace(true.problem, pool=few, train=few, held_out=unseen)
+    settings = PruneSettings(n_steps=150, n_pairs_per_step=24, k_coef=1e-4, lr=4e-2)
+    best = finish(prune_anew(problem, settings, 0, 0.0)).best_loss
+    attempt = finish(prune_anew(problem, settings, 0, best + 1e-6))
+    assert attempt.kept is not None
+    nonsense = dataclasses.replace(
+        true, problem=problem, kept=attempt.kept, target_loss=best, prune=settings, _known={}
+    )
+    found = carried_out(nonsense, ("held_out", "necessity", "shuffled_labels"))
+    assert judge(list(found.values())).verdict == "not supported"
+    assert found["held_out"].passed is False
+    assert found["shuffled_labels"].passed is False
+
+
+def test_fresh_pruning_finds_the_planted_circuit_or_says_how_far_it_came():
+    true = true_trial()
+    found = finish(prune_anew(true.problem, true.prune, 5, 0.15))
+    assert found.kept is not None
+    assert (found.kept & true.kept).sum() == true.kept.sum()
+    assert found.k < 2 * true.k
+    nothing = finish(prune_anew(true.problem, true.prune, 5, 1e-9))
+    assert nothing.kept is None
+    assert nothing.k is None
+    assert 0 < nothing.best_loss < 0.15
+
+
+def test_a_model_that_cannot_do_the_task_has_no_circuit_for_it():
+    true = true_trial()
+    train = true.problem.train
+    assert train.answers is not None
+    flipped = dataclasses.replace(train, answers=train.answers.flip(1))
+    problem = dataclasses.replace(true.problem, train=flipped)
+    control = finish(CONTROLS["held_out"](dataclasses.replace(true, problem=problem, _known={})))
+    assert control.passed is False
+    assert "does not do the task" in control.sentence
+
+
+def test_what_a_broken_circuit_lives_on_is_not_asked():
+    true = true_trial()
+    control = finish(CONTROLS["frozen_norm"](changed(true, np.zeros_like(true.kept))))
+    assert control.passed is None
