@@ -13,8 +13,11 @@ from circuitd.circuits.errors import TargetNotReached, TaskNotDone
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.steps import Steps
 
-#: A trim stops after this many failed tries to remove anything.
+#: A trim stops after this many failed tries to remove a node that the gradient said would cost.
 N_TRIM_FAILURES = 6
+#: Where the gradient (nats) says less, it may be wrong by any amount: attention has saturated, a
+#: neuron is off, gains and losses of prompts cancel. Such a failure costs a try and ends nothing.
+NO_COST = 1e-6
 
 
 def first(ranking: np.ndarray, k: int) -> np.ndarray:
@@ -72,11 +75,12 @@ def trim(problem: Problem, kept: np.ndarray, target_loss: float) -> Steps[np.nda
     """
     kept = kept.copy()
     spared: set[int] = set()
+    cost: np.ndarray | None = None
     n_at_once, failures = max(1, int(kept.sum()) // 8), 0
     while failures < N_TRIM_FAILURES and kept.any():
-        gates = torch.from_numpy(kept.astype(np.float32))
-        found = yield from problem.gated.gradient(problem.train, gates)
-        cost = -found.gradient.numpy()
+        if cost is None:
+            gates = torch.from_numpy(kept.astype(np.float32))
+            cost = -(yield from problem.gated.gradient(problem.train, gates)).gradient.numpy()
         nodes = np.flatnonzero(kept)
         nodes = nodes[~np.isin(nodes, list(spared))]
         if not len(nodes):
@@ -86,10 +90,10 @@ def trim(problem: Problem, kept: np.ndarray, target_loss: float) -> Steps[np.nda
         fewer[group] = False
         outcome = yield from problem.score(fewer, problem.train)
         if outcome.loss <= target_loss:
-            kept, failures = fewer, 0
+            kept, cost, failures = fewer, None, 0
         elif len(group) > 1:
             n_at_once = len(group) // 2
         else:
             spared.add(int(group[0]))
-            failures += 1
+            failures += int(cost[group[0]] > NO_COST)
     return kept
