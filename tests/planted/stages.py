@@ -8,7 +8,8 @@ from planted.blueprint import Blueprint
 
 #: Attention scores of a head that looks where it should, and the sink's in between.
 LOOK, SINK = 12.0, 6.0
-#: How far below the score of the right position its neighbours' are.
+#: How far below the score of the right position its neighbours' are. (At 8 the attention is so
+#: sharp that the gates of its queries and keys get less gradient than k_coef, and close at once.)
 NEIGHBOUR = 5.0
 
 
