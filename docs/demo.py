@@ -6,6 +6,7 @@ already is neither used nor disturbed. Every command is printed before it runs.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 SNIPPET = """\
@@ -52,6 +54,7 @@ class Tour:
             "CIRCUITD_RUNTIME_DIR": str(directory / "run"),
             "CIRCUITD_STATE_DIR": str(directory / "state"),
             "CIRCUITD_CACHE_DIR": str(directory / "cache"),
+            "XDG_DATA_HOME": str(directory / "data"),  # where found circuits are kept
         }
         self._environment.pop("CIRCUIT_ENDPOINT", None)
         self._is_running = False
@@ -84,15 +87,51 @@ class Tour:
         print(f"({time.perf_counter() - started:.2f} s, most of it starting the command)")
         self.shell("circuit cache stats")
 
+        say(f"Prune: the few nodes that do {TASK}, all others held at their means")
+        self.shell(f"circuit prune --task {TASK} --target-loss 0.15 --seed 0 --sweep demo")
+        circuit, strongest = self.found()
+        self.shell(f"circuit circuits show {circuit}")
+
+        say("Edit it: drop its strongest node, and see the loss at once")
+        self.shell(f"circuit circuits edit {circuit} --drop {strongest}")
+
+        say("Doubt it: four quick controls of ten (without --controls: all, about two minutes)")
+        controls = ("held_out", "necessity", "random_circuits", "ablation_kinds")
+        words = " ".join(f"--controls {name}" for name in controls)
+        self.shell(f"circuit verify {circuit} {words}", verdicts=True)
+
         say("And a clean stop")
         self.shell("circuitd stop")
         self._is_running = False
 
-    def shell(self, *command: str) -> None:
-        """Print a command and run it; a single string is split as a shell would."""
+    def found(self) -> tuple[str, str]:
+        """The id of the circuit just found, and its node of largest ablation delta."""
+        (circuit,) = self.answer("circuit circuits list --sweep demo --json")["circuits"]
+        details = self.answer(f"circuit circuits show {circuit['id']} --json")["details"]
+        _, node = max(
+            (delta, f"{part['site']}:{channel}")
+            for part in details["nodes"]
+            for channel, delta in zip(part["channels"], part["deltas"], strict=True)
+        )
+        return circuit["id"], node
+
+    def answer(self, command: str) -> Any:
+        """What a command with --json prints, without a word on the screen."""
+        done = subprocess.run(
+            shlex.split(command), env=self._environment, check=True, capture_output=True
+        )
+        return json.loads(done.stdout)
+
+    def shell(self, *command: str, verdicts: bool = False) -> None:
+        """Print a command and run it; a single string is split as a shell would.
+
+        `verdicts`: exit codes 3 and 4 are answers (not supported, depends), not failures.
+        """
         words = shlex.split(command[0]) if len(command) == 1 else list(command)
         print(f"\n$ {shlex.join(words)}", flush=True)
-        subprocess.run(words, env=self._environment, check=True)
+        done = subprocess.run(words, env=self._environment, check=False)
+        if done.returncode and not (verdicts and done.returncode in (3, 4)):
+            raise subprocess.CalledProcessError(done.returncode, words)
 
     def stop(self) -> None:
         """End the daemon if a step failed before it was ended."""

@@ -21,9 +21,11 @@ from circuitd.tasks.words import POOLS
 
 #: How often a task is drilled; a task that is not named here counts 1.
 WEIGHTS = {
-    "bracket_counting": 8.0,
-    "set_or_string_fixedvarname": 6.0,
+    "bracket_counting": 14.0,
+    "set_or_string_fixedvarname": 4.0,
     "set_or_string": 4.0,
+    "final_kwarg": 2.0,
+    "if_ternary": 2.0,
     "if_equals": 1.0,
     "for_while": 1.0,
     "bracket_brace": 1.5,

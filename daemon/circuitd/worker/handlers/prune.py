@@ -36,7 +36,7 @@ from circuitd.circuits.measure import PartsDone, measure_parts
 from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prune import Pruner
 from circuitd.circuits.search import Search, Trial
-from circuitd.circuits.value import node_set
+from circuitd.circuits.value import in_order, node_set
 from circuitd.tasks.errors import TaskError
 from circuitd.tasks.signature import task_signature
 from circuitd.worker.context import Context
@@ -253,7 +253,7 @@ class _Finder:
             task_signature=task_signature(self.context.host.tasks.get(self.unit.task)),
             ablation=given.ablation,
             nodes=node_set(problem.space, found.kept),
-            cut_edges=tuple(
+            cut_edges=in_order(
                 Edge(
                     source=edge.source,
                     source_channel=edge.source_channel,
