@@ -11,7 +11,7 @@ import torch
 
 from circuitd.circuits.errors import TargetNotReached, TaskNotDone
 from circuitd.circuits.problem import Problem
-from circuitd.circuits.steps import Steps
+from circuitd.engine.steps import Steps
 
 #: A trim stops after this many failed tries to remove a node that the gradient said would cost.
 N_TRIM_FAILURES = 6

@@ -12,7 +12,7 @@ import torch
 from circuitd.circuits.ablate import CODES, EdgeCut, Mask, Sweep
 from circuitd.circuits.edges import edges_between
 from circuitd.circuits.problem import Problem
-from circuitd.circuits.steps import Steps
+from circuitd.engine.steps import Steps
 
 #: Pairs on which each edge's own cost is measured.
 N_ORDER_PAIRS = 16

@@ -20,7 +20,7 @@ from circuitd.circuits.errors import AnswersCoincide, TooManyNodes
 from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.prune import Pruner
-from circuitd.circuits.steps import Steps
+from circuitd.engine.steps import Steps
 
 #: Told of each pruning step, for progress and checkpoints.
 Watch = Callable[[Pruner], None]

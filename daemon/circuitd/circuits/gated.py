@@ -21,11 +21,11 @@ from torch import Tensor
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.scoring import answer_logits, two_token_losses
-from circuitd.circuits.steps import Steps
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Gate
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.layout import why_not
+from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
 if TYPE_CHECKING:

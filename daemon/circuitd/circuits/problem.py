@@ -15,7 +15,7 @@ from circuitd.circuits.ablate import CODES, EdgeCut, Mask, Sweep
 from circuitd.circuits.gated import Gated
 from circuitd.circuits.nodes import NodeSpace
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import Steps
+from circuitd.engine.steps import Steps
 
 Ablation = Literal["mean", "zero", "resample"]
 Split = Literal["train", "held_out"]

@@ -22,7 +22,7 @@ from circuit_protocol.circuits import PruneSettings, PruneStep
 from circuitd.circuits.gated import Gated, GateGradient
 from circuitd.circuits.gates import open_gates, surrogate_slope
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import Steps
+from circuitd.engine.steps import Steps
 
 #: The mean of tau that breaks ties runs over this last share of the steps.
 TAIL_SHARE = 0.25

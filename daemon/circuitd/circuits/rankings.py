@@ -10,9 +10,9 @@ import torch
 
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import Steps
 from circuitd.engine.gpt import forward
 from circuitd.engine.plan import Plan, Record
+from circuitd.engine.steps import Steps
 
 #: Points of the path from all nodes ablated to none.
 N_PATH_POINTS = 16

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from circuitd.circuits.ablate import CODES, KEEP, Mask
 from circuitd.circuits.nodes import node_space
-from circuitd.circuits.steps import Steps
 from circuitd.engine.cuts import Cut
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Intervention, Keep
 from circuitd.engine.plan import Plan, Record
 from circuitd.engine.sites import sites
+from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
 FRACTIONS: Final = (0.001, 0.01, 0.1, 0.5)

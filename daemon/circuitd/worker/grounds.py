@@ -30,8 +30,8 @@ from circuitd.circuits.edit import Parts
 from circuitd.circuits.find import measure
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import Steps
 from circuitd.circuits.value import check_model, edges_of, kept_nodes, mask_of
+from circuitd.engine.steps import Steps
 from circuitd.store.circuits import StoredCircuit
 from circuitd.tasks.signature import task_signature
 from circuitd.worker.context import Context

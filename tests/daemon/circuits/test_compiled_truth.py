@@ -11,7 +11,7 @@ from circuitd.circuits.find import Target, cut, rank
 from circuitd.circuits.gated import Gated
 from circuitd.circuits.means import pretraining_means
 from circuitd.circuits.problem import Ablation, Problem
-from circuitd.circuits.steps import finish
+from circuitd.engine.steps import finish
 from compiled import PROGRAMS, TARGET_LOSS, compiled
 from planted.network import scored
 

@@ -23,7 +23,6 @@ from circuitd.circuits.measure import measure_parts
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import finish
 from circuitd.circuits.value import (
     check_model,
     edges_in,
@@ -38,6 +37,7 @@ from circuitd.engine.errors import InterventionError, UnknownSite
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Keep
 from circuitd.engine.plan import Plan
+from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights
 
 NOT_MEASURED = Measured(

@@ -10,7 +10,7 @@ from circuitd.circuits.errors import TaskNotDone
 from circuitd.circuits.find import Found, Ranking, Target, cut, rank
 from circuitd.circuits.gated import Gated
 from circuitd.circuits.problem import Ablation, Problem
-from circuitd.circuits.steps import finish
+from circuitd.engine.steps import finish
 from planted import SHAPES, Edge, Planted, nonsense_task, plant, shuffled_labels
 from planted.network import scored
 

@@ -16,7 +16,7 @@ from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.prune import Pruner
 from circuitd.circuits.search import Search, Trial
-from circuitd.circuits.steps import finish
+from circuitd.engine.steps import finish
 
 SETTINGS = PruneSettings(n_steps=12, n_pairs_per_step=4)
 

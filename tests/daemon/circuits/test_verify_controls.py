@@ -16,7 +16,6 @@ from circuitd.circuits.gated import Gated
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import finish
 from circuitd.circuits.verify import CONTROLS, WEIGHTS, Trial, distinct_pairs
 from circuitd.circuits.verify.bootstrap import Bootstrap, pair_losses
 from circuitd.circuits.verify.draws import of_equal_size
@@ -26,6 +25,7 @@ from circuitd.circuits.verify.thresholds import CHANCE, retained
 from circuitd.circuits.verify.trial import part_of
 from circuitd.engine.gpt import forward
 from circuitd.engine.plan import Plan, Record
+from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights
 
 N_PAIRS = 10

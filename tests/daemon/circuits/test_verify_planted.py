@@ -9,9 +9,9 @@ import pytest
 from circuit_protocol.circuits import Control, ControlName, PruneSettings, VerifySettings
 from circuitd.circuits.gated import Gated
 from circuitd.circuits.problem import Problem
-from circuitd.circuits.steps import finish
 from circuitd.circuits.verify import CONTROLS, Trial, judge
 from circuitd.circuits.verify.fresh import prune_anew
+from circuitd.engine.steps import finish
 from planted import nonsense_task, plant
 from planted.network import scored
 

@@ -19,10 +19,10 @@ from circuitd.circuits.means import pretraining_means
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.circuits.steps import Steps
 from circuitd.circuits.verify.fresh import Attempt, prune_anew
 from circuitd.circuits.verify.thresholds import NULL_FAILS, NULL_PASSES
 from circuitd.circuits.verify.trial import Controlling, Trial, part_of
+from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Layer, Norm, Weights
 
 #: Windows of pretraining text that the means of random weights are taken over, a few at a time.

@@ -8,10 +8,10 @@ do not depend on the number of threads: every block writes its own, and they are
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from torch import Tensor
 
 from circuitd.engine.sparse.layout import Network, lay_out, sizes_of
 from circuitd.engine.sparse.network import Work, backward_block, fold, forward_block, make_work
+from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
 Array = np.ndarray[Any, Any]
-T = TypeVar("T")
-#: A computation in bounded steps: None at each boundary, its result in the end.
-Steps: TypeAlias = Generator[None, None, T]
 
 #: Edges to cut, their weights and fills: none.
 NO_CUTS: Final = (np.empty((0, 4), np.int64), np.empty(0, np.float32), np.empty(0, np.float32))

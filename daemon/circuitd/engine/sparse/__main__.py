@@ -1,0 +1,44 @@
+"""Compile the kernels ahead of time: `python -m circuitd.engine.sparse`.
+
+Numba keeps what it compiled beside the sources (or in the user's cache directory where it may not
+write there), so the first prune of an installation need not wait a quarter of a minute for it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+
+from circuitd.engine.config import GPTConfig
+from circuitd.engine.sparse.execute import Blocks, SparseNetwork
+from circuitd.engine.steps import finish
+from circuitd.engine.weights import Weights, expected_shapes
+
+#: Smallest network that goes through every kernel.
+_CONFIG = GPTConfig(
+    block_size=8, vocab_size=4, n_layer=1, n_head=1, d_head=2, d_model=2, d_mlp=4, rms_norm=True,
+    ln_bias=False, tied_unembed=False, sink=True, afrac=0.5,
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run one step of each kind on a tiny network."""
+    began = time.monotonic()
+    shapes = expected_shapes(_CONFIG)
+    weights = Weights.from_state(
+        _CONFIG, {name: torch.ones(shape) for name, shape in shapes.items()}
+    )
+    network = SparseNetwork(weights, 1)
+    row = torch.zeros(1, 2, dtype=torch.int64)
+    blocks = Blocks.pack(row, torch.tensor([2]), torch.tensor([[0, 1]]))
+    n_nodes = 2 * _CONFIG.d_in + 3 * _CONFIG.d_attn + 2 * _CONFIG.d_model + _CONFIG.d_mlp
+    gates = torch.ones(n_nodes + _CONFIG.d_model).numpy()
+    for steps in (network.differences, network.gradient):
+        finish(steps(blocks, gates, gates))
+    sys.stdout.write(f"the sparse kernels are compiled ({time.monotonic() - began:.0f} s)\n")
+
+
+if __name__ == "__main__":
+    main()
