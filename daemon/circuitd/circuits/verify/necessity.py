@@ -15,7 +15,14 @@ from circuitd.circuits.cut import trim
 from circuitd.circuits.problem import Outcome
 from circuitd.circuits.verify.bootstrap import bounds
 from circuitd.circuits.verify.draws import of_equal_size
-from circuitd.circuits.verify.thresholds import LEFT_WITHOUT, NEEDLESS, RETAINED, at_least
+from circuitd.circuits.verify.thresholds import (
+    CHANCE,
+    LEAST_GAIN,
+    LEFT_WITHOUT,
+    NEEDLESS,
+    RETAINED,
+    at_least,
+)
 from circuitd.circuits.verify.trial import Controlling, Shares, Trial
 
 N_RANDOM = 10
@@ -49,6 +56,8 @@ def necessity(trial: Trial) -> Controlling:
     n_needless = trial.k - int(needed.sum())
     if passed and needless > NEEDLESS:
         passed, verdict = None, "the model needs the circuit, but not most of its nodes"
+    if whole.loss > CHANCE - LEAST_GAIN:
+        passed, verdict = False, "the whole model does not do the task, so it needs nothing for it"
     return Control(
         name="necessity",
         passed=passed,
