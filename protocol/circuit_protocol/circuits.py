@@ -71,7 +71,7 @@ class PruneSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     init_noise_scale: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1e-2
     init_noise_bias: Annotated[float, msgspec.Meta(ge=-1, le=1)] = 1e-1
     weight_decay: Annotated[float, msgspec.Meta(ge=0, le=100)] = 1e-3
-    lr: Annotated[float, msgspec.Meta(gt=0, le=10)] = 3e-2
+    lr: Annotated[float, msgspec.Meta(gt=0, le=10)] = 1.5e-2
     beta1: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.95
     lr_warm_up: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05

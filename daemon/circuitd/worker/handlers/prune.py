@@ -53,6 +53,9 @@ Computed = Generator[Output | None, None, T]
 N_POOL_PAIRS = 1024
 #: Pairs on which the deltas of a circuit's parts are measured.
 N_DETAIL_PAIRS = 32
+#: A circuit with more nodes and edges than this is stored without their deltas: they would take
+#: longer than finding it did. `circuits.measure` computes them when somebody asks.
+N_MEASURED_PARTS = 1500
 _DEFAULT_TARGET = Target(loss=0.15)
 
 
@@ -213,6 +216,8 @@ class _Finder:
     def _details(
         self, problem: Problem, circuit: Circuit, ranking: Ranking
     ) -> Computed[CircuitDetails]:
+        if circuit.measured.k + circuit.measured.n_edges > N_MEASURED_PARTS:
+            return CircuitDetails(curve=ranking.curve)
         prompts = task_prompts(
             self.context, self.unit.task, "train", N_DETAIL_PAIRS, self.request.data_seed
         )
