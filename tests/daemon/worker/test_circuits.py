@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +59,13 @@ def few_pairs(monkeypatch) -> None:
 
 
 @pytest.fixture
-def sample(model_directory: Path) -> np.ndarray:
-    """The model's sample of pretraining text [20, 48]."""
+def sample(model_directory: Path) -> Iterator[np.ndarray]:
+    """The model's sample of pretraining text [20, 48], there for one test."""
     tokens = np.random.default_rng(4).integers(0, 2048, (20, 48)).astype(np.uint16)
-    save_file({"tokens": torch.from_numpy(tokens)}, model_directory / SAMPLE_FILE)
-    return tokens.astype(np.int64)
+    path = model_directory / SAMPLE_FILE
+    save_file({"tokens": torch.from_numpy(tokens)}, path)
+    yield tokens.astype(np.int64)
+    path.unlink()
 
 
 def made(desk: Desk, share: float = 0.3, seed: int = 0, **fields) -> Circuit:
@@ -307,8 +310,7 @@ def test_samples_are_windows_of_the_extremes_of_a_nodes_values(desk, sample, in_
     assert not on_task[np.arange(lengths.max()) >= lengths[:, None]].any()
 
 
-def test_samples_of_a_model_without_text_and_of_a_node_that_is_none_say_so(desk, model_directory):
-    (model_directory / SAMPLE_FILE).unlink(missing_ok=True)
+def test_samples_of_a_model_without_text_and_of_a_node_that_is_none_say_so(desk):
     asked = cq.NodeSamples(id="1", model=MODEL, site="0.attn.q", channel=3)
     failed = desk.fail(asked)
     assert failed.error.code == "not_found"
