@@ -32,7 +32,8 @@ async def test_stored_circuits_are_listed_shown_and_deleted_without_a_worker(lit
     found, client, store = lit
     made = quote_circuit()
     summary = store.save(made.circuit, "s", details=made.details)
-    listed = await client.ask(cq.ListCircuits(id=client.new_id(), task="single_double_quote"))
+    of_sweep = cq.ListCircuits(id=client.new_id(), task="single_double_quote", sweep="s")
+    listed = await client.ask(of_sweep)
     assert isinstance(listed, CircuitList)
     assert listed.circuits == (summary,)
     shown = await client.ask(cq.ShowCircuit(id=client.new_id(), circuit=summary.id[:5]))
