@@ -6,6 +6,9 @@ not monotone in k; what is found is a k that reaches the target while k - 1 does
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
 import numpy as np
 import torch
 
@@ -13,6 +16,8 @@ from circuitd.circuits.errors import TargetNotReached, TaskNotDone
 from circuitd.circuits.problem import Problem
 from circuitd.engine.steps import Steps
 
+#: What steps yield at their boundaries.
+Y = TypeVar("Y")
 #: A trim stops after this many failed tries to remove a node that the gradient said would cost.
 N_TRIM_FAILURES = 6
 #: Where the gradient (nats) says less, it may be wrong by any amount: attention has saturated, a
@@ -57,7 +62,15 @@ def smallest_k(problem: Problem, ranking: np.ndarray, target_loss: float) -> Ste
             whole = yield from problem.score(np.ones(n_nodes, bool), problem.train)
             raise TargetNotReached(whole.loss, target_loss, n_nodes)
         below, k = k, 2 * k
-    above = min(k, n_nodes)
+    return (yield from halved(reaches, below, min(k, n_nodes)))
+
+
+def halved(
+    reaches: Callable[[int], Generator[Y, None, bool]], below: int, above: int
+) -> Generator[Y, None, int]:
+    """A k in (below, above] that reaches the target while k - 1 does not, `above` being known to
+    reach it and `below` not to.
+    """
     while above - below > 1:
         middle = (above + below) // 2
         if (yield from reaches(middle)):

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from circuitd.circuits.ablate import CODES, EdgeCut, Mask, Sweep
-from circuitd.circuits.edges import edges_between
 from circuitd.circuits.problem import Problem
+from circuitd.circuits.value import cut_of, edges_in, edges_of
 from circuitd.engine.steps import Steps
 
 #: Pairs on which each edge's own cost is measured.
@@ -26,7 +26,8 @@ def cut_needless_edges(
     """Edges between `kept` nodes (BOOL [n_nodes]) to cut while the loss on the fixed prompts stays
     at or below `target_loss`.
     """
-    edges = _edges(problem, kept)
+    code, weights = CODES[problem.ablation], problem.gated.weights
+    edges = [cut_of(edge, code) for edge in edges_in(edges_of(weights, kept))]
     costs = yield from _costs(problem, kept, edges)
     waiting = [edges[i] for i in np.argsort(costs, kind="stable")]
     chosen: tuple[EdgeCut, ...] = ()
@@ -44,15 +45,6 @@ def cut_needless_edges(
             waiting = waiting[1:]
             failures += 1
     return chosen
-
-
-def _edges(problem: Problem, kept: np.ndarray) -> list[EdgeCut]:
-    code = CODES[problem.ablation]
-    return [
-        EdgeCut(part.source, int(source), part.target, int(target), code)
-        for part in edges_between(problem.gated.weights, kept)
-        for source, target in zip(part.source_channels, part.target_channels, strict=True)
-    ]
 
 
 def _costs(problem: Problem, kept: np.ndarray, edges: list[EdgeCut]) -> Steps[np.ndarray]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,12 +55,10 @@ class Gated:
         ablated: Tensor,
         *,
         sparse: bool = True,
-        cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self.weights = weights
         self.space = node_space(weights.config)
         self.ablated = ablated.detach().float().cpu()
-        self._cancelled = cancelled
         reason = why_not(weights) if sparse else "it was asked for"
         self._sparse = _SparseGated(weights) if reason is None else None
         self.execution = "sparse" if reason is None else f"dense, since {reason}"
@@ -117,7 +114,6 @@ class Gated:
             interventions=tuple(Gate(name, gates[span], ablated[span]) for name, span in spans),
             logits="last",
             lengths=prompts.lengths,
-            cancelled=self._cancelled,
         )
         logits = forward(self.weights, prompts.tokens, plan).logits
         assert logits is not None  # the plan asked for the last position's

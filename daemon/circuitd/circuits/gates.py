@@ -16,6 +16,6 @@ def open_gates(tau: Tensor, open_at_zero: bool = True) -> Tensor:
 
 
 def surrogate_slope(tau: Tensor, temperature: float) -> Tensor:
-    """D sigmoid(tau / temperature) / d tau, [n_nodes]."""
+    """The derivative of sigmoid(tau / temperature) by tau, [n_nodes]."""
     s = torch.sigmoid(tau / temperature)
     return s * (1 - s) / temperature

@@ -39,6 +39,12 @@ class FoundCircuit(msgspec.Struct, frozen=True):
     summary: CircuitSummary
     circuit: Circuit
 
+    @property
+    def answers(self) -> tuple[object, ...]:
+        """Which of a request's questions it answers."""
+        found = self.circuit.found
+        return self.circuit.task, found.seed, found.target_loss, found.target_k
+
 
 class _Saved(msgspec.Struct):
     circuits: list[FoundCircuit] = []
@@ -82,9 +88,12 @@ class PruneRecord:
         return unit in self._saved.done
 
     def add(self, summary: CircuitSummary, circuit: Circuit) -> None:
-        """A circuit was found. One found again after a crash takes the place of the first."""
-        kept = [found for found in self.circuits if found.summary.id != summary.id]
-        self._saved.circuits = [*kept, FoundCircuit(summary, circuit)]
+        """A circuit was found. One found again after a crash takes the place of the first; one
+        that several targets share stays once for each.
+        """
+        new = FoundCircuit(summary, circuit)
+        kept = [found for found in self.circuits if found.answers != new.answers]
+        self._saved.circuits = [*kept, new]
         self._write()
 
     def add_trial(self, unit: Unit, trial: Trial, loss: float | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuit_protocol.circuits import PruneSettings
-from circuitd.circuits.cut import first, trim
+from circuitd.circuits.cut import first, halved, trim
 from circuitd.circuits.edges import edges_between
 from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prune import Pruner
@@ -65,13 +65,11 @@ def prune_anew(
         return Attempt(None, 0, min(losses.values()))
     above = min(reached)
     below = max((k for k in losses if k < above), default=-1)
-    while above - below > 1:
-        middle = (above + below) // 2
-        if (yield from loss_at(middle)) <= limit:
-            above = middle
-        else:
-            below = middle
-    kept = first(ranking, above)
+
+    def reaches(k: int) -> Shares[bool]:
+        return (yield from loss_at(k)) <= limit
+
+    kept = first(ranking, (yield from halved(reaches, below, above)))
     if settings.greedy:
         kept = yield from trim(problem, kept, limit)
     n_edges = sum(len(part) for part in edges_between(problem.gated.weights, kept))

@@ -53,7 +53,7 @@ def exp(x: Any) -> Any:
 
 @_jit
 def rms_norm(x: Array, gain: Array, eps: float, inverse: Array, out: Array) -> None:
-    """Out = x / rms(x) * gain; `inverse` [lanes] keeps 1 / rms for the backward pass."""
+    """Write x / rms(x) * gain to `out`; `inverse` [lanes] keeps 1 / rms for the backward pass."""
     width, n_lanes = x.shape
     for lane in range(n_lanes):
         inverse[lane] = _F(0)
@@ -188,7 +188,7 @@ def keep_largest(x: Array, k: int, integers: Array, floats: Array) -> None:
 
 @_jit
 def gate(x: Array, gates: Array, ablated: Array, out: Array) -> None:
-    """Out = ablated + gate * (x - ablated), row by row; exact for gates of 0 and 1."""
+    """Write ablated + gate * (x - ablated) to `out`, row by row; exact for gates of 0 and 1."""
     width, n_lanes = x.shape
     for channel in range(width):
         g, fill, row, to = gates[channel], ablated[channel], x[channel], out[channel]
@@ -239,7 +239,7 @@ def multiply(
     bias: Array,
     out: Array,
 ) -> None:
-    """Out = bias + W x over the columns whose gate is not zero; the others are in `bias`.
+    """Write bias + W x to `out`, over the columns whose gate is not zero; the others are in `bias`.
 
     `columns[start + j]` is where column j begins in `targets` and `values`.
     """
@@ -306,7 +306,7 @@ def fold_closed(
     bias: Array,
     out: Array,
 ) -> None:
-    """Out = bias + W times the ablated values of closed sources: what they add to every lane."""
+    """Write bias + W x to `out`, x being closed sources' ablated values (one per source)."""
     for target in range(out.shape[0]):
         out[target] = bias[target]
     for source in range(gates.shape[0]):
