@@ -7,7 +7,7 @@ resid_delta of attention, then act_in, post_act, resid_delta of the MLP; final_r
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -28,74 +28,14 @@ from circuitd.engine.sparse.kernels import (
     rms_norm_backward,
 )
 from circuitd.engine.sparse.layout import Network, Sizes
+from circuitd.engine.sparse.work import Work, make_work
+
+__all__ = ["Work", "backward_block", "fold", "forward_block", "make_work"]
 
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
-
-
-class Work(NamedTuple):
-    """The activations of one block; the first axis is the layer (1 where nothing is kept for a
-    backward pass).
-    """
-
-    stream: Array  # [2 L + 1, d, lanes]: before each half block, and at the end
-    inverse: Array  # [2 L + 1, lanes]: 1 / rms of each norm
-    attn_in: Array  # [L, d_in, lanes]
-    qkv: Array  # [L, 3 * d_attn, lanes]
-    attn_out: Array  # [L, d, lanes]
-    mlp_in: Array  # [L, d_in, lanes]
-    post_act: Array  # [L, d_mlp, lanes]
-    slope: Array  # [L, d_mlp, lanes]
-    mlp_out: Array  # [L, d, lanes]
-    pattern: Array  # [longest sequence + 1, lanes]
-    by_pattern: Array  # likewise
-    y: Array  # [d_attn, lanes]
-    gated: Array  # [widest, lanes]
-    gated_qkv: Array  # [3 * d_attn, lanes]
-    grad: Array  # [widest, lanes]
-    grad_next: Array  # [widest, lanes]
-    grad_qkv: Array  # [3 * d_attn, lanes]
-    grad_stream: Array  # [d, lanes]
-    scratch: Array  # [3, lanes]
-    integers: Array  # int32 [5, lanes]
-    ones: Array  # [widest]
-
-
-def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> Work:
-    """Room for one block of `n_lanes` whose longest sequence has `longest` tokens."""
-    layers = sizes.n_layer if keeps_layers else 1
-    halves = 2 * layers + 1
-    d, d_in, d_attn, d_mlp = sizes.d_model, sizes.d_in, sizes.d_attn, sizes.d_mlp
-    widest = max(d_in, 3 * d_attn, d_mlp)
-
-    def room(*shape: int) -> Array:
-        return np.empty(shape, np.float32)
-
-    return Work(
-        stream=room(halves, d, n_lanes),
-        inverse=room(halves, n_lanes),
-        attn_in=room(layers, d_in, n_lanes),
-        qkv=room(layers, 3 * d_attn, n_lanes),
-        attn_out=room(layers, d, n_lanes),
-        mlp_in=room(layers, d_in, n_lanes),
-        post_act=room(layers, d_mlp, n_lanes),
-        slope=room(layers, d_mlp, n_lanes),
-        mlp_out=room(layers, d, n_lanes),
-        pattern=room(longest + 1, n_lanes),
-        by_pattern=room(longest + 1 if keeps_layers else 0, n_lanes),
-        y=room(d_attn, n_lanes),
-        gated=room(widest, n_lanes),
-        gated_qkv=room(3 * d_attn, n_lanes),
-        grad=room(widest if keeps_layers else 0, n_lanes),
-        grad_next=room(widest if keeps_layers else 0, n_lanes),
-        grad_qkv=room(3 * d_attn if keeps_layers else 0, n_lanes),
-        grad_stream=room(d, n_lanes),
-        scratch=room(3, n_lanes),
-        integers=np.empty((5, n_lanes), np.int32),
-        ones=np.ones(widest, np.float32),
-    )
 
 
 @_jit
