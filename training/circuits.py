@@ -1,8 +1,8 @@
 """The circuits that ship with a model: found and put to their controls by a daemon of its own.
 
 `python -m training.circuits --name csd-py-sparse` prunes every task that the model does well, at
-several target losses, into `data/viz/`, and verifies each task's circuit at the paper's 0.15. What
-is there already is found again in its place.
+several target losses, into `data/viz/`, and verifies every circuit. What is there already is found
+again in its place.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from circuit_protocol.errors import CircuitError
 DATA = Path(__file__).parents[1] / "data"
 #: The larger half of the paper's sweep of Fig. 2: our model's own losses leave no room below.
 TARGET_LOSSES = (0.5, 0.35, 0.15, 0.05)
-#: The one whose circuits are verified: the paper's.
-VERIFIED_LOSS = 0.15
 #: A task belongs if the model's held-out loss leaves room below the smallest target worth asking.
 WELL_DONE_LOSS = 0.1
 SWEEP = "shipped"
@@ -77,9 +75,10 @@ def find(client: Connection, model: str, tasks: Sequence[str], seed: int, verify
             print(f"{task:28} target {failure.target_loss:<6g} {failure.error.message}", flush=True)
         print(f"{task:28} {time.monotonic() - began:.0f} s", flush=True)
         for circuit in result.circuits:
-            if verify and circuit.target_loss == VERIFIED_LOSS:
+            if verify:
                 card = client.verify(circuit, model)
-                print(f"{task:28} {card.verdict}, {card.seconds:.0f} s", flush=True)
+                verdict = f"{card.verdict}, {card.seconds:.0f} s"
+                print(f"{task:28} target {circuit.target_loss:<6g} {verdict}", flush=True)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from circuitd.circuits.verify import FreshRuns
 from circuitd.store.circuits import CircuitStore
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
@@ -20,3 +21,4 @@ class Host:
     tasks: TaskRegistry
     circuits: CircuitStore
     drawn: Drawn = field(default_factory=Drawn)
+    fresh_runs: FreshRuns = field(default_factory=FreshRuns)

@@ -13,6 +13,7 @@ from circuitd.circuits.nodes import node_space
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.verify import CONTROLS, Trial, judge
 from circuitd.circuits.verify.fresh import prune_anew
+from circuitd.circuits.verify.runs import FreshRun, FreshRuns
 from circuitd.engine.steps import finish
 from planted import nonsense_task, plant
 from planted.network import scored
@@ -148,3 +149,23 @@ def test_what_a_broken_circuit_lives_on_is_not_asked():
     true = true_trial()
     control = finish(CONTROLS["frozen_norm"](changed(true, np.zeros_like(true.kept))))
     assert control.passed is None
+
+
+def test_a_remembered_run_gives_the_attempt_of_a_run_made_anew_at_any_limit():
+    true, run = true_trial(), FreshRun()
+    for limit in (0.15, 0.4, 1e-9):
+        known = finish(prune_anew(true.problem, true.prune, 5, limit, run))
+        anew = finish(prune_anew(true.problem, true.prune, 5, limit))
+        assert (known.k, known.n_edges, known.best_loss) == (anew.k, anew.n_edges, anew.best_loss)
+
+
+def test_trials_share_runs_only_on_the_same_grounds_with_the_same_settings():
+    runs = FreshRuns()
+    one = dataclasses.replace(true_trial(), runs=runs, grounds="a")
+    assert one.run("seeds", 1) is one.run("seeds", 1)
+    others = (
+        dataclasses.replace(one, grounds="b"),
+        dataclasses.replace(one, prune=PruneSettings(n_steps=41)),
+    )
+    found = [one.run("seeds", 1), one.run("seeds", 2), *(t.run("seeds", 1) for t in others)]
+    assert len({id(run) for run in found}) == len(found)

@@ -15,6 +15,7 @@ from circuitd.circuits.cut import first, halved, trim
 from circuitd.circuits.edges import edges_between
 from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.prune import Pruner
+from circuitd.circuits.verify.runs import FreshRun
 from circuitd.circuits.verify.trial import Shares
 
 #: Share of a fresh run's work that is learning; the rest is cutting.
@@ -38,26 +39,32 @@ class Attempt:
 
 
 def prune_anew(
-    problem: Problem, settings: PruneSettings, seed: int, limit: float
+    problem: Problem,
+    settings: PruneSettings,
+    seed: int,
+    limit: float,
+    run: FreshRun | None = None,
 ) -> Shares[Attempt]:
     """Learn gates with `seed` and cut them where they reach `limit` (nats) on the training pairs.
 
-    The whole model need not do the task.
+    The whole model need not do the task. `run` keeps what does not depend on the limit, and what it
+    has of the same problem, settings and seed is not computed again.
     """
-    pruner = Pruner(problem.gated, problem.pool, settings, seed)
-    while not pruner.is_done:
-        yield from pruner.advance()
-        yield LEARNING * pruner.step / settings.n_steps
-    ranking = pruner.ranking()
+    run = run or FreshRun()
+    if run.ranking is None:
+        yield from _learn(problem, settings, seed, run)
+    ranking = run.ranking
+    assert ranking is not None  # just learned
     losses: dict[int, float] = {}
 
     def loss_at(k: int) -> Shares[float]:
-        if k not in losses:
+        if k not in run.losses:
             outcome: Outcome = yield from problem.score(first(ranking, k), problem.train)
-            losses[k] = outcome.loss
+            run.losses[k] = outcome.loss
+        losses[k] = run.losses[k]
         return losses[k]
 
-    for k in _sizes(pruner.n_open, len(ranking)):
+    for k in _sizes(run.n_open, len(ranking)):
         if (yield from loss_at(k)) <= limit:
             break
     reached = [k for k, loss in losses.items() if loss <= limit]
@@ -74,6 +81,14 @@ def prune_anew(
         kept = yield from trim(problem, kept, limit)
     n_edges = sum(len(part) for part in edges_between(problem.gated.weights, kept))
     return Attempt(kept, n_edges, min(losses.values()))
+
+
+def _learn(problem: Problem, settings: PruneSettings, seed: int, run: FreshRun) -> Shares[None]:
+    pruner = Pruner(problem.gated, problem.pool, settings, seed)
+    while not pruner.is_done:
+        yield from pruner.advance()
+        yield LEARNING * pruner.step / settings.n_steps
+    run.ranking, run.n_open = pruner.ranking().astype(np.int32), pruner.n_open
 
 
 def _sizes(n_open: int, n_nodes: int) -> list[int]:

@@ -132,8 +132,10 @@ def _null(
     n_runs = trial.settings.n_null_runs
     attempts: list[Attempt] = []
     for run in range(n_runs):
-        problem = yield from make(trial.settings.seed + run)
-        steps = prune_anew(problem, trial.prune, run, limit)
+        salt = trial.settings.seed + run
+        problem = yield from make(salt)
+        known = trial.run(name, salt, run)
+        steps = prune_anew(problem, trial.prune, run, limit, known)
         attempts.append((yield from part_of(steps, run, n_runs)))
     return _held_against(trial, name, what, limit, attempts)
 

@@ -16,7 +16,8 @@ def seeds(trial: Trial) -> Controlling:
     n_seeds = trial.settings.n_seeds
     found: list[np.ndarray] = []
     for i in range(n_seeds):
-        steps = prune_anew(trial.problem, trial.prune, trial.seed + 1 + i, limit)
+        seed = trial.seed + 1 + i
+        steps = prune_anew(trial.problem, trial.prune, seed, limit, trial.run("seeds", seed))
         attempt = yield from part_of(steps, i, n_seeds)
         if attempt.kept is not None:
             found.append(attempt.kept)

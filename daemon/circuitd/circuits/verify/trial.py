@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from circuitd.circuits.ablate import EdgeCut
 from circuitd.circuits.problem import Outcome, Problem, Split
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.verify.bootstrap import Bootstrap
+from circuitd.circuits.verify.runs import FreshRun, FreshRuns
 
 T = TypeVar("T")
 #: A computation in bounded steps that may say what share (0 to 1) of its work is done.
@@ -35,7 +36,8 @@ class Trial:
     `problem` holds the pairs to try it on; its pool is what fresh prune runs learn from, with the
     settings `prune`. `target_loss` is the loss it was found for (None: none is known), `seed` the
     one it was found with. `means` [n_nodes] and `text` int64 [N, T], a sample of the pretraining
-    distribution, may be missing: then what needs them says so.
+    distribution, may be missing: then what needs them says so. `runs` may be shared with trials of
+    other problems if `grounds` tells the problems apart.
     """
 
     problem: Problem
@@ -48,6 +50,8 @@ class Trial:
     prune: PruneSettings
     means: Tensor | None = None
     text: Tensor | None = None
+    runs: FreshRuns = field(default_factory=FreshRuns)
+    grounds: Hashable = None
     _known: dict[tuple[str, Split], Outcome] = field(default_factory=dict)
 
     @property
@@ -100,6 +104,10 @@ class Trial:
         if self.calibration is None:
             return outcome
         return Outcome(calibrate.apply(outcome.differences, self.calibration))
+
+    def run(self, *what: str | int) -> FreshRun:
+        """The fresh run of the trial's settings that `what` tells from the others."""
+        return self.runs.get((self.grounds, self.prune, *what))
 
     def limit(self) -> Shares[float]:
         """The loss that others must reach to be called as good: the target, or the circuit's own

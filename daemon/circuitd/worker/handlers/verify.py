@@ -123,6 +123,8 @@ def _trial(context: Context, circuit: Circuit, settings: VerifySettings) -> Tria
         prune=prune,
         means=_means(context),
         text=_text(context),
+        runs=context.host.fresh_runs,
+        grounds=(model.key, model.model_hash, task, signature, circuit.ablation, n, seed),
     )
 
 
