@@ -109,7 +109,8 @@ def _draw(model: PaperModel, name: str, shape: tuple[int, ...], seed: int) -> to
     density = model.density if in_block else model.embedding_density
     n_nonzero = max(1, round(density * math.prod(shape)))
     # A sum over the nonzeros of a row is of the order of 1, whatever the density.
-    scale = 1 / math.sqrt(max(1.0, density * shape[1])) if in_block else 1.0
+    is_product = in_block or name == "lm_head.weight"
+    scale = 1 / math.sqrt(max(1.0, density * shape[1])) if is_product else 1.0
     values = scale * rng.standard_normal(n_nonzero, np.float32)
     matrix = np.zeros(math.prod(shape), np.float32)
     if n_nonzero == len(matrix):
@@ -142,7 +143,7 @@ def _write_safetensors(path: Path, model: PaperModel, seed: int) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, tensor in tensors(model, seed):
-            file.write(memoryview(tensor.numpy()))
+            tensor.numpy().tofile(file)
 
 
 def main() -> None:
