@@ -20,8 +20,8 @@ from circuit_protocol.circuits import Circuit, CircuitSummary, PruneSettings
 from circuitd.circuits.prune import Pruner
 from circuitd.circuits.search import Trial
 
-#: A learning run is written down at most this often.
-_CHECKPOINT_INTERVAL_S: Final = 2.0
+#: A learning run is written down at most this often: 20 bytes a node, in about a millisecond.
+_CHECKPOINT_INTERVAL_S: Final = 0.5
 _RECORD_FILE: Final = "prune.json"
 _PRUNER_FILE: Final = "pruner.safetensors"
 
@@ -87,6 +87,12 @@ class PruneRecord:
         """Whether the unit has come to its end, good or bad."""
         return unit in self._saved.done
 
+    def has_answered(self, unit: Unit, target_loss: float | None, target_k: int | None) -> bool:
+        """Whether this target was cut at before, with a circuit or a failure to show for it."""
+        asked = (*unit, target_loss, target_k)
+        failed = ((f.task, f.seed, f.target_loss, f.target_k) for f in self.failures)
+        return asked in failed or any(found.answers == asked for found in self.circuits)
+
     def add(self, summary: CircuitSummary, circuit: Circuit) -> None:
         """A circuit was found. One found again after a crash takes the place of the first; one
         that several targets share stays once for each.
@@ -120,33 +126,40 @@ class PruneRecord:
         """The unit is done."""
         self._saved.done.append(unit)
         self._write()
+        if self._pruner_path is not None:
+            self._pruner_path.unlink(missing_ok=True)
 
     # ---- the learning run under way
 
-    def resume(self, unit: Unit, pruner: Pruner) -> None:
-        """Set `pruner` to where this unit's run was, if one with the same settings was written."""
+    def resume(self, unit: Unit, pruner: Pruner) -> float:
+        """Set `pruner` to where this unit's run was, if one with the same settings was written.
+
+        Returns the seconds that the unit had taken by then.
+        """
         path = self._pruner_path
         if path is None or not path.is_file():
-            return
+            return 0.0
         state = load_file(path)
-        if bytes(state.pop("of").tolist()) == _signature(unit, pruner):
-            pruner.resume(state)
+        seconds = float(state.pop("seconds"))
+        if bytes(state.pop("of").tolist()) != _signature(unit, pruner):
+            return 0.0
+        pruner.resume(state)
+        return seconds
 
-    def checkpoint(self, unit: Unit, pruner: Pruner) -> None:
-        """Write the run down, if the last time is long enough ago."""
+    def checkpoint(self, unit: Unit, pruner: Pruner, seconds: float) -> None:
+        """Write the run down if it is over, or if the last time is long enough ago.
+
+        It stays until the unit is done, so that cutting can be resumed without learning again.
+        """
         path, now = self._pruner_path, time.monotonic()
-        if path is None or now < self._next_checkpoint_s:
+        if path is None or (now < self._next_checkpoint_s and not pruner.is_done):
             return
         self._next_checkpoint_s = now + _CHECKPOINT_INTERVAL_S
         unfinished = path.with_suffix(".part")
         signature = torch.tensor(list(_signature(unit, pruner)), dtype=torch.uint8)
-        save_file({**pruner.state(), "of": signature}, unfinished)
+        of = {"of": signature, "seconds": torch.tensor(seconds)}
+        save_file({**pruner.state(), **of}, unfinished)
         unfinished.replace(path)
-
-    def drop_checkpoint(self) -> None:
-        """The run is over."""
-        if self._pruner_path is not None:
-            self._pruner_path.unlink(missing_ok=True)
 
     @property
     def _pruner_path(self) -> Path | None:

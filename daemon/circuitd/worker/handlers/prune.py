@@ -132,6 +132,8 @@ class _Finder:
         ranking = yield from self._ranked(problem, settings, self.unit.seed)
         whole = yield from self._whole(problem)
         for target in self.targets:
+            if self.record.has_answered(self.unit, target.loss, target.k):
+                continue
             try:
                 found = yield from self._stepped("cut", cut(problem, ranking, target, settings))
             except FindError as error:
@@ -193,18 +195,22 @@ class _Finder:
         pruner = None
         if self.request.method == "learned":
             pruner = Pruner(problem.gated, problem.pool, settings, seed)
-            self.record.resume(self.unit, pruner)
+            self.started_s -= self.record.resume(self.unit, pruner)
         begun = self.n_done
 
-        def watch(pruner: Pruner) -> None:
+        def report(pruner: Pruner) -> None:
             self.last = pruner.curve[-1]
             self.n_done = begun + pruner.step
-            self.record.checkpoint(self.unit, pruner)
+
+        def watch(pruner: Pruner) -> None:
+            report(pruner)
+            self.record.checkpoint(self.unit, pruner, time.perf_counter() - self.started_s)
+
+        if pruner is not None and pruner.curve:
+            report(pruner)
 
         steps = rank(problem, self.request.method, settings, seed, pruner=pruner, watch=watch)
-        ranking = yield from self._stepped("prune", steps)
-        self.record.drop_checkpoint()
-        return ranking
+        return (yield from self._stepped("prune", steps))
 
     def _whole(self, problem: Problem) -> Computed[tuple[Outcome, Outcome]]:
         """The unpruned model's outcome on both splits."""
