@@ -235,3 +235,7 @@ def test_progress_says_how_far() -> None:
     )
     assert line == "ablate  [██████████          ]  50%  5/10 masks  3.0 s left"
     assert progress.progress_line(Progress(id="x", stage="load"), 80) == "load"
+    line = progress.progress_line(
+        Progress(id="x", stage="seeds, 2 of 4", done=12.345, total=100, unit="%"), 80
+    )
+    assert line == "seeds, 2 of 4  [██▌                 ]  12%"

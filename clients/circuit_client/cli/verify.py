@@ -8,10 +8,9 @@ from circuit_client.cli.arguments import CircuitName, detach_option, run_options
 from circuit_client.cli.command import command
 from circuit_client.cli.output import Output, sentence
 from circuit_client.cli.struct_options import read_struct, struct_options
-from circuit_client.render.card import card_lines, control_lines
-from circuit_client.render.style import paint
+from circuit_client.render.card import card_lines
 from circuit_client.sync import Connection
-from circuit_protocol.circuits import Control, Verdict, VerifySettings
+from circuit_protocol.circuits import Verdict, VerifySettings
 
 #: Beside the exit codes of all commands.
 EXIT_CODES: Final[dict[Verdict, int]] = {"supported": 0, "not supported": 3, "depends": 4}
@@ -55,13 +54,6 @@ def verify(
         job = c.verify.detach(circuit, model, settings=settings, **options)
         out.give({"job": job.name}, lambda: sentence(job.name))
         return None
-    stream = c.verify.start(circuit, model, settings=settings, progress=out.progress, **options)
-    for event in stream:
-        if isinstance(event, Control):
-            out.clear_progress()
-            lines = control_lines(event, columns=out.columns, ascii_only=out.ascii_only)
-            out.stderr.write(paint(lines, "none"))
-            out.stderr.flush()
-    card = stream.result()
+    card = c.verify(circuit, model, settings=settings, progress=out.progress, **options)
     out.give(card, lambda: card_lines(card, columns=out.columns, ascii_only=out.ascii_only))
     return EXIT_CODES[card.verdict]

@@ -20,7 +20,7 @@ def card_lines(card: Card, *, columns: int, ascii_only: bool = False) -> list[Li
         lines += _wrapped(reason, columns, first=f"  {bullet}", rest="    ")
     lines.append(())
     for control in card.controls:
-        lines += control_lines(control, columns=columns, ascii_only=ascii_only)
+        lines += _control(control, columns=columns, ascii_only=ascii_only)
     rows: list[tuple[Cell, ...]] = [
         (control.name.replace("_", " ") if i == 0 else "", m.name, _value(m), _interval(m))
         for control in card.controls
@@ -51,7 +51,7 @@ def _verdict(card: Card) -> Line:
     return (*spans, Span(f"  circuit {card.circuit}", color="dim"))
 
 
-def control_lines(control: Control, *, columns: int, ascii_only: bool = False) -> list[Line]:
+def _control(control: Control, *, columns: int, ascii_only: bool = False) -> list[Line]:
     """One control: whether it passed, its name, its sentence."""
     word = _WORDS[control.passed]
     mark = word if ascii_only else f"{_MARKS[control.passed]} {word}"

@@ -12,7 +12,8 @@ def progress_line(progress: Progress, columns: int, *, ascii_only: bool = False)
         share = min(1.0, max(0.0, progress.done / progress.total))
         filled = pad(bar(share, 1.0, 20, ascii_only=ascii_only), 20)
         parts.append(f"[{filled}] {share:4.0%}")
-        parts.append(f"{progress.done:g}/{progress.total:g} {progress.unit}".rstrip())
+        if progress.total > 1 and progress.unit != "%":  # else the share has said it
+            parts.append(f"{int(progress.done):,}/{progress.total:,g} {progress.unit}".rstrip())
     elif progress.done:
         parts.append(f"{progress.done:g} {progress.unit}".rstrip())
     if progress.loss is not None:

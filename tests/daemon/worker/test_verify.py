@@ -31,6 +31,9 @@ TASK = "single_double_quote"
 SETTINGS = VerifySettings(
     n_pairs=8, n_bootstrap=20, n_random_circuits=3, n_random_subsets=3, n_seeds=1, n_null_steps=2
 )
+CONTROLS_IN_WORDS = [
+    f"{name.replace('_', ' ')}, {i} of {len(CONTROLS)}" for i, name in enumerate(CONTROLS, 1)
+]
 
 
 @pytest.fixture
@@ -84,6 +87,8 @@ def test_each_control_is_told_as_it_is_done_and_the_card_is_stored(desk, circuit
     progress = [reply for reply in replies if isinstance(reply, Progress)]
     assert all(0 <= p.done <= 100 and p.total == 100 for p in progress)
     assert [p.done for p in progress] == sorted(p.done for p in progress)
+    numbers = [CONTROLS_IN_WORDS.index(p.stage) for p in progress]
+    assert numbers == sorted(numbers)
 
 
 def test_a_model_without_pretraining_text_leaves_random_weights_open(desk, circuit):
@@ -137,9 +142,9 @@ def test_a_killed_job_goes_on_after_the_controls_it_had_done(desk, circuit, tmp_
     carried_out = []
     whole = verify._carried_out
 
-    def watched(context, trial, name, done, total):
+    def watched(context, trial, name, stage, done, total):
         carried_out.append(name)
-        return (yield from whole(context, trial, name, done, total))
+        return (yield from whole(context, trial, name, stage, done, total))
 
     monkeypatch.setattr(verify, "_carried_out", watched)
     resumed = list(steps(desk, request, checkpoints))

@@ -51,11 +51,12 @@ def run(request: Verify, context: Context) -> Steps:
     trial = _trial(context, circuit, settings)
     total = sum(WEIGHTS[name] for name in names)
     done = 0.0
-    for name in names:
+    for number, name in enumerate(names, 1):
         control = record.control(name)
         if control is None:
+            stage = f"{name.replace('_', ' ')}, {number} of {len(names)}"
             started_s = time.perf_counter()
-            control = yield from _carried_out(context, trial, name, done, total)
+            control = yield from _carried_out(context, trial, name, stage, done, total)
             record.add(control, time.perf_counter() - started_s)
         done += WEIGHTS[name]
         yield context.output(VerifyPart(id=request.id, final=False, control=control))
@@ -65,9 +66,9 @@ def run(request: Verify, context: Context) -> Steps:
 
 
 def _carried_out(
-    context: Context, trial: Trial, name: ControlName, done: float, total: float
+    context: Context, trial: Trial, name: ControlName, stage: str, done: float, total: float
 ) -> Generator[Output | None, None, Control]:
-    """One control, its steps passed on as progress; `done` of `total` weights lie behind it."""
+    """One control, its steps told as progress of `stage`; `done` of `total` weights lie behind."""
     steps = CONTROLS[name](trial)
     share = 0.0
     while True:
@@ -76,7 +77,7 @@ def _carried_out(
         except StopIteration as end:
             return end.value
         percent = _ALL * (done + share * WEIGHTS[name]) / total
-        yield context.progress(name.replace("_", " "), percent, _ALL, unit="%")
+        yield context.progress(stage, percent, _ALL, unit="%")
 
 
 def _trial(context: Context, circuit: Circuit, settings: VerifySettings) -> Trial:
