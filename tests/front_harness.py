@@ -44,6 +44,7 @@ class FakeCatalog:
 
     def __init__(self) -> None:
         self.nbytes: dict[str, int] = defaultdict(lambda: 100)
+        self.n_nodes = 40
         self.versions: dict[str, int] = defaultdict(int)
         self.fetched: list[str] = []
 
@@ -53,7 +54,7 @@ class FakeCatalog:
         if not name.startswith(("m", "hf://")):
             raise NotFound.unknown("model", name, ["m", "m2"])
         key = work.ModelKey(path=f"/{name}", signature=f"v{self.versions[name]}", dtype=dtype)
-        return Located(key, name, self.nbytes[name])
+        return Located(key, name, self.nbytes[name], self.n_nodes)
 
     def fetch(self, name: str, dtype: r.DTypeName, sha256: str | None = None) -> Located:
         self.fetched.append(name)

@@ -39,6 +39,7 @@ class Located:
     key: ModelKey
     name: str
     nbytes: int
+    n_nodes: int | None = None
 
 
 class Catalog(Protocol):
@@ -69,6 +70,7 @@ class _Known:
     files: ModelFiles
     signature: str
     n_parameters: int
+    n_nodes: int
     looked_up_at: float
 
 
@@ -102,6 +104,7 @@ class RootsCatalog:
             key=ModelKey(path=str(known.files.directory), signature=known.signature, dtype=dtype),
             name=name,
             nbytes=known.n_parameters * _ITEMSIZE[dtype],
+            n_nodes=known.n_nodes,
         )
 
     def fetch(self, name: str, dtype: DTypeName, sha256: str | None = None) -> Located:
@@ -135,8 +138,11 @@ class RootsCatalog:
         files = model_files(directory)
         known = self._known.get(name)
         if known is None or known.files != files:
-            n_parameters = _n_parameters(read_config(files), files.weights.nbytes)
-            known = _Known(files, files.signature, n_parameters, time.monotonic())
+            sizes = _Sizes(read_config(files))
+            n_parameters = _n_parameters(sizes, files.weights.nbytes)
+            known = _Known(
+                files, files.signature, n_parameters, sizes.n_nodes, looked_up_at=time.monotonic()
+            )
             self._known[name] = known
         known.looked_up_at = time.monotonic()
         return known
@@ -221,9 +227,8 @@ class _Sizes:
         return self.n_layer * per_layer + self.d_model
 
 
-def _n_parameters(config: dict[str, Any], weights_nbytes: int) -> int:
+def _n_parameters(s: _Sizes, weights_nbytes: int) -> int:
     """About how many numbers the model holds in memory, where weights are dense."""
-    s = _Sizes(config)
     per_layer = 3 * s.d_attn * s.d_in + s.d_attn * s.d_model + s.d_mlp * (s.d_in + s.d_model)
     embeddings = s.tables * s.vocab_size * s.d_model + s.block_size * s.d_model
     bigrams = s.vocab_size**2 if s.has_bigrams else 0

@@ -24,6 +24,7 @@ from circuit_protocol.errors import Cancelled, CircuitError, ErrorInfo, InvalidR
 from circuit_protocol.replies import Done, Failed, JobAccepted, JobInfo, JobList, Progress
 from circuit_protocol.tensors import Frame
 from circuitd.server.dispatch import Dispatcher
+from circuitd.server.references import check_references
 from circuitd.server.replies import OpenRequest, reply_type, rewritten
 from circuitd.server.scheduler import ClientId
 from circuitd.store.job_thread import JobThread
@@ -140,8 +141,11 @@ class Jobs:
         """Record a request as a job, tell its client, and queue it."""
         if isinstance(request, r.LoadModel):
             raise InvalidRequest("loading a model cannot be a job", hint="Leave `detach` out")
-        # A model or a name that does not exist is told now, not by a failed job.
-        front.dispatcher.catalog.locate(request.model, request.dtype)
+        # What does not exist is told now, not by a failed job.
+        located = front.dispatcher.catalog.locate(request.model, request.dtype)
+        await asyncio.to_thread(
+            check_references, request, located, front.circuits, front.task_directories
+        )
         tag = str(type(request).__struct_config__.tag)
         info = await self.thread.accept(tag, header, frames, f"{tag} on {request.model}")
         front.reply(entry, JobAccepted(id=entry.request_id, job=info.job))

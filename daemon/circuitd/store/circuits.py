@@ -190,8 +190,9 @@ class CircuitStore:
         StorageFull, Forbidden.
         """
         model = component_of(circuit.model)
-        task, sweep = _checked("task", circuit.task), _checked("sweep", sweep)
-        label = _checked("label", label or str(sum(len(p.channels or ()) for p in circuit.nodes)))
+        task, sweep = check_folder("task", circuit.task), check_folder("sweep", sweep)
+        k = sum(len(part.channels or ()) for part in circuit.nodes)
+        label = check_folder("label", label or str(k))
         with self._locked():
             entry = self._place_for(circuit, Place(model, task, sweep, label))
             if not entry.summary.read_only or details is not None or card is not None:
@@ -352,8 +353,8 @@ def component_of(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", last).lstrip(".-_+=")[:100] or "model"
 
 
-def _checked(what: str, name: str) -> str:
-    """`name` if it can be a folder of the tree. Raises InvalidRequest."""
+def check_folder(what: str, name: str) -> str:
+    """`name` if it can be a folder of the tree (`what` says of which kind), else InvalidRequest."""
     if _COMPONENT.fullmatch(name) is None:
         raise InvalidRequest(
             f"this {what} cannot be the name of a folder",

@@ -43,6 +43,7 @@ from circuitd.circuits.errors import FindError
 from circuitd.engine import errors as engine
 from circuitd.store.tokenizer import TokenizerError
 from circuitd.tasks.errors import TaskError
+from circuitd.tasks.refusal import as_refusal
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def as_circuit_error(error: Exception, *, where: str, reason: StopReason | None)
                 error.message, asked=error.asked, found=error.found, hint=error.hint or None
             )
         case TaskError():
-            return _from_task(error)
+            return as_refusal(error)
         case TokenizerError():
             kind = InvalidRequest if error.path is None else CheckpointError
             return kind(str(error))
@@ -124,17 +125,6 @@ def _from_engine(error: engine.EngineError) -> CircuitError:
         if isinstance(error, engine_type):
             return wire_type(sentence, asked=error.asked, found=error.found, hint=hint)
     raise AssertionError(error)  # the last line of the table takes every EngineError
-
-
-def _from_task(error: TaskError) -> CircuitError:
-    kind = NotFound if error.problem == "no such task" else InvalidRequest
-    return kind(
-        error.problem if error.path is None else f"{error.path}: {error.problem}",
-        asked=error.task,
-        found=error.found,
-        hint=error.advice if error.advice and not error.nearest else None,
-        nearest=error.nearest,
-    )
 
 
 def _out_of_memory(error: Exception) -> OutOfMemory:

@@ -69,6 +69,11 @@ class PruneRecord:
         self._next_checkpoint_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing has been found, tried or missed yet."""
+        return not (self.circuits or self.failures or self.trials or self._saved.done)
+
+    @property
     def circuits(self) -> list[FoundCircuit]:
         """What was found."""
         return self._saved.circuits

@@ -9,11 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from circuit_protocol import circuit_requests as cq
+from circuit_protocol import requests as r
 from circuit_protocol.circuit_replies import CircuitDiff, CircuitList, CircuitShown
 from circuit_protocol.circuits import circuit_id
 from circuit_protocol.interventions import SiteChannels
 from circuit_protocol.messages import Edge
-from circuit_protocol.replies import Done, Failed
+from circuit_protocol.replies import Done, Failed, JobAccepted, JobList
 from circuitd.server.circuit_requests import compared
 from circuitd.server.routing import CACHEABLE
 from circuitd.store.circuits import CircuitStore, StoredCircuit
@@ -143,3 +144,48 @@ def test_ids_do_not_depend_on_how_a_circuit_was_found():
     assert circuit_id(later) == circuit_id(circuit)
     fewer = replace(circuit, nodes=(SiteChannels(site="0.mlp.act_in", channels=(205,)),))
     assert circuit_id(fewer) != circuit_id(circuit)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (cq.Verify(id="j", model="m", circuit="0123abcd"), "not_found"),
+        (cq.Verify(id="j", model="m", circuit="bracket_counting/s/41"), "not_found"),
+        (cq.ExportCircuit(id="j", model="m", circuit="../../etc/passwd"), "not_found"),
+        (cq.CombineCircuits(id="j", model="m", circuits=("ab", "cd"), how="union"), "not_found"),
+        (cq.NodeSamples(id="j", model="m", site="s", channel=0, circuit="0123"), "not_found"),
+        (cq.NodeSamples(id="j", model="m", site="s", channel=0, task="nobodys"), "not_found"),
+        (cq.Prune(id="j", model="m", tasks=("with_as", "with_at")), "not_found"),
+        (cq.Prune(id="j", model="m", tasks=("broken",)), "invalid_request"),
+        (cq.Prune(id="j", model="m", tasks=("with_as",), ks=(3, 41)), "invalid_request"),
+        (cq.Prune(id="j", model="m", tasks=("with_as",), sweep="../up"), "invalid_request"),
+        (r.EvaluateTasks(id="j", model="m", tasks=("nobodys",)), "not_found"),
+        (r.Ablate(id="j", model="m", input=r.TaskInput(task="nobodys", n=2)), "not_found"),
+        (cq.Prune(id="j", model="nobodys", tasks=("with_as",)), "not_found"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
+)
+async def test_a_job_that_cannot_be_is_refused_before_it_is_made(lit, request_, code):
+    found, client, store = lit
+    store.save(random_circuit(40).circuit, "s")
+    tasks = Path(found.settings.config_dir) / "tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "broken.json").write_text("{")
+    answer = await client.ask(replace(request_, detach=True))
+    assert isinstance(answer, Failed)
+    assert answer.error.code == code
+    jobs = await client.ask(r.ListJobs(id=client.new_id()))
+    assert isinstance(jobs, JobList)
+    assert jobs.jobs == ()
+    assert found.fleet.runs() == []
+
+
+async def test_a_job_whose_names_exist_is_made(lit):
+    found, client, store = lit
+    made = store.save(random_circuit(40).circuit, "s")
+    for request in (
+        cq.Verify(id="v", model="m", circuit=made.id[:6], detach=True),
+        cq.Prune(id="p", model="m", tasks=("with_as",), ks=(40,), detach=True),
+    ):
+        assert isinstance(await client.ask(request), JobAccepted)
+    await found.fleet.until(lambda: len(found.fleet.runs()) == 2)

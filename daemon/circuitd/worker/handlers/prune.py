@@ -30,13 +30,15 @@ from circuit_protocol.circuits import (
 )
 from circuit_protocol.errors import CircuitError, from_info
 from circuit_protocol.messages import Edge
-from circuitd.circuits.errors import FindError
-from circuitd.circuits.find import Found, Ranking, Target, cut, rank
+from circuitd.circuits.errors import FindError, TaskNotDone, TooManyNodes
+from circuitd.circuits.find import Found, Ranking, Target, check_answers, cut, rank
 from circuitd.circuits.measure import PartsDone, measure_parts
-from circuitd.circuits.problem import Outcome, Problem
+from circuitd.circuits.nodes import node_space
+from circuitd.circuits.problem import Outcome, Problem, Split
 from circuitd.circuits.prune import Pruner
 from circuitd.circuits.search import Search, Trial
 from circuitd.circuits.value import in_order, node_set
+from circuitd.store.circuits import check_folder
 from circuitd.tasks.errors import TaskError
 from circuitd.tasks.signature import task_signature
 from circuitd.worker.context import Context
@@ -63,7 +65,9 @@ def run(request: Prune, context: Context) -> Steps:
     """Find every circuit asked for; the last reply names them all."""
     record = PruneRecord(context.checkpoint_dir)
     units = [Unit(task, seed) for task in request.tasks for seed in request.seeds]
-    if record.circuits or record.failures:
+    if record.is_new:
+        yield from _check(request, context)
+    else:
         yield _part(context, record, 0, 0)
     for number, unit in enumerate(units):
         if record.is_done(unit):
@@ -88,6 +92,30 @@ def run(request: Prune, context: Context) -> Steps:
             compute_s=context.elapsed_s,
         )
     )
+
+
+def _check(request: Prune, context: Context) -> Steps:
+    """Refuse before the first run what no run could mend: that takes a look at every task.
+
+    Raises TooManyNodes, InvalidRequest for names that cannot be folders, TaskError, AnswersCoincide
+    and BadTokens.
+    """
+    n_nodes = node_space(context.model.config).n_nodes
+    if request.ks and max(request.ks) > n_nodes:
+        raise TooManyNodes(max(request.ks), n_nodes)
+    if request.save:
+        for task in request.tasks:
+            check_folder("task", task)
+        if request.sweep is not None:
+            check_folder("sweep", request.sweep)
+    splits: tuple[tuple[Split, int], ...] = (
+        ("train", request.n_pairs),
+        ("held_out", request.n_held_out_pairs),
+    )
+    for task in request.tasks:
+        for split, n in splits:
+            check_answers(task_prompts(context, task, split, n, request.data_seed))
+            yield None
 
 
 def _part(context: Context, record: PruneRecord, n_circuits: int, n_failures: int) -> Output:
@@ -126,14 +154,15 @@ class _Finder:
     def find(self) -> Computed[None]:
         """Rank, cut, measure and store."""
         problem = self._problem()
+        whole = yield from self._whole(problem)
+        targets = [target for target in self.targets if self._is_open(target, whole[0].loss)]
+        if not targets:
+            return
         settings = self.request.settings
         if self.request.search and self.request.method == "learned":
-            settings = yield from self._searched(problem)
+            settings = yield from self._searched(problem, targets[0])
         ranking = yield from self._ranked(problem, settings, self.unit.seed)
-        whole = yield from self._whole(problem)
-        for target in self.targets:
-            if self.record.has_answered(self.unit, target.loss, target.k):
-                continue
+        for target in targets:
             try:
                 found = yield from self._stepped("cut", cut(problem, ranking, target, settings))
             except FindError as error:
@@ -142,6 +171,15 @@ class _Finder:
             circuit = self._circuit(problem, found, target, settings, whole)
             details = yield from self._details(problem, circuit, ranking)
             self._keep(circuit, details)
+
+    def _is_open(self, target: Target, model_loss: float) -> bool:
+        """Whether a target has still to be cut at; one that the whole model misses fails here."""
+        if self.record.has_answered(self.unit, target.loss, target.k):
+            return False
+        if target.loss is not None and model_loss > target.loss:
+            self.fail(TaskNotDone(model_loss, target.loss), target)
+            return False
+        return True
 
     def fail(self, error: Exception, target: Target | None = None) -> None:
         """Write down that a target, or the whole unit, gave no circuit."""
@@ -167,8 +205,8 @@ class _Finder:
         gated = self.context.model.gated(given.ablation)
         return Problem(gated, pool, train, held_out, given.ablation, given.data_seed)
 
-    def _searched(self, problem: Problem) -> Computed[PruneSettings]:
-        """The best settings of a search at the first target."""
+    def _searched(self, problem: Problem, target: Target) -> Computed[PruneSettings]:
+        """The best settings of a search at a target."""
         mine = [
             t for t in self.record.trials if (t.task, t.seed) == (self.unit.task, self.unit.seed)
         ]
@@ -180,7 +218,7 @@ class _Finder:
             loss: float | None = None
             try:
                 ranking = yield from self._ranked(problem, settings, self.unit.seed)
-                steps = cut(problem, ranking, self.targets[0], settings)
+                steps = cut(problem, ranking, target, settings)
                 found = yield from self._stepped("search", steps)
                 trial, loss = Trial(settings, found.k), found.train.loss
             except FindError as error:
