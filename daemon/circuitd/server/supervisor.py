@@ -31,6 +31,9 @@ SILENCE_S = 15.0
 START_S = 120.0
 #: A worker that lived this long did not die of how it was started.
 HEALTHY_S = 30.0
+#: Threads that spin long for each other's turn starve on a machine that others use, too: a pass of
+#: 12 ms took 500. Some thousand turns (microseconds) are worth it: idle, a pass of 8.2 ms took 7.3.
+WAIT_SHORTLY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1500"}
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -295,9 +298,8 @@ async def launch_process(launch: Launch) -> WorkerProcess:
         *(text for path in launch.circuit_roots for text in ("--circuits", str(path))),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,  # its log, which becomes part of ours
-        # Threads that spin for each other's turn starve on a machine that others use, too: a pass
-        # of 12 ms took 500. Read when torch is loaded, so the worker itself could not say it.
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        # OpenMP reads it when torch is loaded, so the worker itself could not say it.
+        env={**WAIT_SHORTLY, **os.environ},
         # A Ctrl-C in the terminal is for the front, which then ends its workers in order.
         start_new_session=True,
     )
