@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from circuitd.circuits.ablate import CODES, EdgeCut, Mask, Sweep
-from circuitd.circuits.problem import Problem
+from circuitd.circuits.problem import Outcome, Problem
 from circuitd.circuits.value import cut_of, edges_in, edges_of
 from circuitd.engine.steps import Steps
 
@@ -48,17 +48,26 @@ def cut_needless_edges(
 
 
 def _costs(problem: Problem, kept: np.ndarray, edges: list[EdgeCut]) -> Steps[np.ndarray]:
-    """What cutting each edge alone adds to the loss, nats [n_edges]."""
+    """The loss when each edge alone is cut, nats [n_edges]."""
     few = problem.train.pairs(torch.arange(min(N_ORDER_PAIRS, len(problem.train) // 2)))
     codes = np.where(kept, 0, CODES[problem.ablation]).astype(np.uint8)
     base = Mask(codes)
+    masks = [Mask(codes, (edge,)) for edge in edges]
+    variants = None if problem.ablation == "resample" else problem.gated.variants(few, base)
+    if variants is not None:
+        costs: list[float] = []
+        for found in variants.differences(masks):
+            if found is not None:
+                costs += [Outcome(row).loss for row in found]
+            yield None
+        return np.array(costs)
     ablated = problem.gated.ablated.to(problem.gated.weights.device)
     sweep = Sweep(problem.gated.weights, few, base, ablated, problem.resample_seed)
     losses: list[float] = []
     for scores in sweep.base_steps():
         if scores is None:
             yield None
-    for scores in sweep.run(Mask(codes, (edge,)) for edge in edges):
+    for scores in sweep.run(masks):
         if scores is not None:
             losses += scores.losses.tolist()
         yield None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from circuitd.circuits.ablate import EdgeCut, Mask
+from circuitd.circuits.edge_places import edge_places
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.scoring import answer_logits, two_token_losses
+from circuitd.engine.cuts import Cut
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Gate
 from circuitd.engine.plan import Plan
@@ -28,8 +32,10 @@ from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
 if TYPE_CHECKING:
-    from circuitd.circuits.ablate import Mask
     from circuitd.circuits.variants import Variants
+    from circuitd.engine.sparse.compiled import CompiledCircuit
+    from circuitd.engine.sparse.compiled_prompts import LaidPrompts
+    from circuitd.engine.sparse.execute import Blocks
 
 #: Rows of one forward and backward pass through the engine: bounds memory and a step's time.
 ROWS_PER_PASS = 16
@@ -69,14 +75,18 @@ class Gated:
         other.ablated = ablated.detach().float().cpu()
         return other
 
-    def differences(self, prompts: ScoredPrompts, gates: Tensor) -> Steps[Tensor]:
-        """Right minus wrong answer's logit of each row [B] under `gates` [n_nodes]."""
+    def differences(
+        self, prompts: ScoredPrompts, gates: Tensor, cuts: Sequence[EdgeCut] = ()
+    ) -> Steps[Tensor]:
+        """Right minus wrong answer's logit of each row [B] under `gates` [n_nodes]. Along edges
+        that are cut flows the source's ablated value.
+        """
         if self._sparse is not None:
-            return (yield from self._sparse.differences(prompts, gates, self.ablated))
+            return (yield from self._sparse.differences(prompts, gates, self.ablated, cuts))
         found = torch.empty(len(prompts))
         for rows in prompts.passes(ROWS_PER_PASS):
             with torch.inference_mode():
-                answered = self._answered(prompts.rows(rows), gates)
+                answered = self._answered(prompts.rows(rows), gates, cuts)
             found[rows] = (answered[:, 0] - answered[:, 1]).cpu()
             yield None
         return found
@@ -87,7 +97,7 @@ class Gated:
         """
         if self._sparse is None:
             return None
-        return self._sparse.variants(prompts, base, self.weights, self.ablated)
+        return self._sparse.variants(prompts, base, self.ablated)
 
     def gradient(self, prompts: ScoredPrompts, gates: Tensor) -> Steps[GateGradient]:
         """Mean two-token loss of `prompts` and its gradient by `gates` [n_nodes]."""
@@ -104,7 +114,9 @@ class Gated:
         assert leaf.grad is not None  # every pass has gone through the gates
         return GateGradient(total, leaf.grad.float().cpu())
 
-    def _answered(self, prompts: ScoredPrompts, gates: Tensor) -> Tensor:
+    def _answered(
+        self, prompts: ScoredPrompts, gates: Tensor, cuts: Sequence[EdgeCut] = ()
+    ) -> Tensor:
         """Logits [B, 2] of right and wrong answer, through the engine."""
         assert prompts.answers is not None  # circuits are found for tasks
         gates = gates.to(self.weights.device, self.weights.dtype)
@@ -112,6 +124,7 @@ class Gated:
         spans = [(site.name, self.space.span(site.name)) for site in self.space.sites]
         plan = Plan(
             interventions=tuple(Gate(name, gates[span], ablated[span]) for name, span in spans),
+            cuts=tuple(self._cut(cut) for cut in cuts),
             logits="last",
             lengths=prompts.lengths,
         )
@@ -119,21 +132,41 @@ class Gated:
         assert logits is not None  # the plan asked for the last position's
         return answer_logits(logits, prompts.answers.to(logits.device))
 
+    def _cut(self, cut: EdgeCut) -> Cut:
+        node = self.space.nodes(cut.source, [cut.source_channel])[0]
+        channels = (cut.source_channel, cut.target_channel)
+        return Cut(cut.source, cut.target, *channels, fill=float(self.ablated[node]))
+
 
 class _SparseGated:
-    """The sparse kernels behind the same questions; remembers how fixed prompts are packed."""
+    """The sparse kernels behind the same questions; remembers how fixed prompts are laid out."""
 
     def __init__(self, weights: Weights) -> None:
         # The compiled kernels take seconds to load the first time: only when they are wanted.
         from circuitd.engine.sparse.execute import Blocks, SparseNetwork
 
+        self._config = weights.config
         self._network = SparseNetwork(weights)
         self._pack = Blocks.pack
         self._packed: weakref.WeakKeyDictionary[ScoredPrompts, Blocks] = weakref.WeakKeyDictionary()
+        self._laid: weakref.WeakKeyDictionary[ScoredPrompts, LaidPrompts] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def differences(self, prompts: ScoredPrompts, gates: Tensor, ablated: Tensor) -> Steps[Tensor]:
-        blocks = self._blocks(prompts)
-        found = yield from self._network.differences(blocks, gates.numpy(), ablated.numpy())
+    def differences(
+        self, prompts: ScoredPrompts, gates: Tensor, ablated: Tensor, cuts: Sequence[EdgeCut]
+    ) -> Steps[Tensor]:
+        places = self._network.cuts(*edge_places(self._config, ablated.numpy(), cuts))
+        compiled = None
+        if not ((gates != 0) & (gates != 1)).any():
+            compiled = self._compiled(prompts, gates.numpy() == 1, ablated)
+        if compiled is not None:
+            found = yield from compiled.differences(places)
+        else:
+            blocks = self._blocks(prompts)
+            found = yield from self._network.differences(
+                blocks, gates.numpy(), ablated.numpy(), places
+            )
         return torch.from_numpy(found)
 
     def gradient(
@@ -144,14 +177,25 @@ class _SparseGated:
         losses = np.logaddexp(0.0, -found.astype(np.float64))
         return GateGradient(float(losses.mean()), torch.from_numpy(gradient) / len(prompts))
 
-    def variants(
-        self, prompts: ScoredPrompts, base: Mask, weights: Weights, ablated: Tensor
-    ) -> Variants:
-        from circuitd.circuits.variants import Variants
+    def variants(self, prompts: ScoredPrompts, base: Mask, ablated: Tensor) -> Variants:
+        from circuitd.circuits.variants import Variants, kept_by
 
-        return Variants(self._network, weights, self._blocks(prompts), ablated, base)
+        compiled = self._compiled(prompts, kept_by(base), ablated)
+        blocks = self._blocks(prompts)
+        return Variants(self._network, self._config, compiled, blocks, ablated, base)
 
-    def _blocks(self, prompts: ScoredPrompts):
+    def _compiled(
+        self, prompts: ScoredPrompts, kept: np.ndarray, ablated: Tensor
+    ) -> CompiledCircuit | None:
+        """Only a set of few nodes is compiled."""
+        if prompts not in self._laid:
+            assert prompts.answers is not None  # circuits are found for tasks
+            self._laid[prompts] = self._network.lay(
+                prompts.tokens, prompts.lengths, prompts.answers
+            )
+        return self._network.compiled(self._laid[prompts], kept, ablated.numpy())
+
+    def _blocks(self, prompts: ScoredPrompts) -> Blocks:
         if prompts not in self._packed:
             assert prompts.answers is not None  # circuits are found for tasks
             self._packed[prompts] = self._pack(prompts.tokens, prompts.lengths, prompts.answers)

@@ -76,10 +76,14 @@ def measure_parts(
             losses += found or []
             yield PartsDone(len(losses), len(masks))
     else:
-        base_loss = _loss(variants.differences(base), circuit.calibration)
-        for mask in masks:
-            losses.append(_loss(variants.differences(mask), circuit.calibration) - base_loss)
-            yield PartsDone(len(losses), len(masks))
+        # The base comes first: its loss is taken from the others'.
+        for found in variants.differences([base, *masks]):
+            if found is None:
+                yield None
+            else:
+                losses += [_loss(row, circuit.calibration) for row in found]
+                yield PartsDone(len(losses) - 1, len(masks))
+        losses = [loss - losses[0] for loss in losses[1:]]
     return _details(node_set(space, kept), groups, halves, losses, len(prompts) // 2)
 
 

@@ -74,9 +74,9 @@ class Problem:
         cut_edges: tuple[EdgeCut, ...] = (),
     ) -> Steps[Outcome]:
         """The outcome on `prompts` with only `kept` (BOOL [n_nodes]) left unablated."""
-        if self.ablation != "resample" and not cut_edges:
+        if self.ablation != "resample":
             gates = torch.from_numpy(kept.astype(np.float32))
-            return Outcome((yield from self.gated.differences(prompts, gates)))
+            return Outcome((yield from self.gated.differences(prompts, gates, cut_edges)))
         mask = Mask(np.where(kept, 0, CODES[self.ablation]).astype(np.uint8), cut_edges)
         sweep = Sweep(
             self.gated.weights,

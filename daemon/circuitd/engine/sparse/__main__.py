@@ -32,11 +32,15 @@ def main() -> None:
     )
     network = SparseNetwork(weights, 1)
     row = torch.zeros(1, 2, dtype=torch.int64)
-    blocks = Blocks.pack(row, torch.tensor([2]), torch.tensor([[0, 1]]))
+    prompts = (row, torch.tensor([2]), torch.tensor([[0, 1]]))
+    blocks = Blocks.pack(*prompts)
     n_nodes = 2 * _CONFIG.d_in + 3 * _CONFIG.d_attn + 2 * _CONFIG.d_model + _CONFIG.d_mlp
     gates = torch.ones(n_nodes + _CONFIG.d_model).numpy()
     for steps in (network.differences, network.gradient):
         finish(steps(blocks, gates, gates))
+    circuit = network.compiled(network.lay(*prompts), gates == 1, gates)
+    assert circuit is not None  # every circuit of so small a network is worth compiling
+    finish(circuit.differences())
     sys.stdout.write(f"the sparse kernels are compiled ({time.monotonic() - began:.0f} s)\n")
 
 

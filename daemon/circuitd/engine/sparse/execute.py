@@ -17,6 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from circuitd.engine.sparse.compiled import (
+    NO_CUTS,
+    CompiledCircuit,
+    EdgePlaces,
+    is_worth_compiling,
+)
+from circuitd.engine.sparse.compiled_prompts import LaidPrompts
 from circuitd.engine.sparse.layout import Network, lay_out, sizes_of
 from circuitd.engine.sparse.network import Work, backward_block, fold, forward_block, make_work
 from circuitd.engine.steps import Steps
@@ -24,8 +31,6 @@ from circuitd.engine.weights import Weights
 
 Array = np.ndarray[Any, Any]
 
-#: Edges to cut, their weights and fills: none.
-NO_CUTS: Final = (np.empty((0, 4), np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
 #: Lanes of a block: enough to fill vector registers, few enough for the second-level cache.
 N_LANES: Final = 128
 
@@ -89,14 +94,43 @@ class SparseNetwork:
         """Bytes of the arrays, those shared with the dense weights included."""
         return self._net.nbytes
 
-    def differences(self, blocks: Blocks, gates: Array, ablated: Array) -> Steps[Array]:
+    def differences(
+        self, blocks: Blocks, gates: Array, ablated: Array, cuts: EdgePlaces = NO_CUTS
+    ) -> Steps[Array]:
         """Right minus wrong answer's logit of each row, float32 [B], under `gates` [n_nodes].
 
         A node's value is ablated + gate * (value - ablated). Computed in steps of a few blocks,
         one per `next`, so that other work can come between.
         """
-        found, _ = yield from self._run(blocks, gates, ablated, keeps_layers=False)
+        found, _ = yield from self._run(blocks, gates, ablated, keeps_layers=False, cuts=cuts)
         return found
+
+    def cuts(self, places: Array, fills: Array) -> EdgePlaces:
+        """Edges at `places` int64 [n, 4] with their weights (0 where there is no edge), to carry
+        `fills` [n].
+        """
+        net, weights = self._net, np.zeros(len(places), np.float32)
+        for i, (layer, matrix, source, row) in enumerate(places.tolist()):
+            at = int(net.column_start[layer, matrix]) + source
+            column = slice(net.columns[at], net.columns[at + 1])
+            weights[i] = net.values[column][net.targets[column] == row].sum()
+        return places, weights, fills
+
+    def lay(self, tokens: Tensor, lengths: Tensor, answers: Tensor) -> LaidPrompts:
+        """Fixed prompts for compiled circuits: rows of `tokens` [B, T], each `lengths[b]` long;
+        `answers` [B, 2].
+        """
+        return LaidPrompts.lay(self._net, tokens, lengths, answers)
+
+    def compiled(self, prompts: LaidPrompts, kept: Array, ablated: Array) -> CompiledCircuit | None:
+        """The circuit `kept` (BOOL [n_nodes]), compiled; None if it is so large that it costs no
+        less than the whole network.
+        """
+        if not is_worth_compiling(self._net, self._sizes, kept):
+            return None
+        return CompiledCircuit(
+            self._net, self._sizes, kept, ablated, prompts, self._pool, self._n_threads
+        )
 
     def gradient(self, blocks: Blocks, gates: Array, ablated: Array) -> Steps[tuple[Array, Array]]:
         """The same differences, and the gradient by gate [n_nodes] of the summed two-token loss."""
@@ -107,7 +141,7 @@ class SparseNetwork:
         blocks: Blocks,
         gates: Array,
         ablated: Array,
-        cuts: tuple[Array, Array, Array] = NO_CUTS,
+        cuts: EdgePlaces = NO_CUTS,
     ) -> list[Array]:
         """The stream at the entry of each layer [n_layer, d, lanes] under `gates` and `cuts`, block
         by block: what `variant` starts from.
@@ -128,11 +162,10 @@ class SparseNetwork:
         ablated: Array,
         entries: Sequence[Array],
         first_layer: int,
-        cuts: tuple[Array, Array, Array] = NO_CUTS,
+        cuts: EdgePlaces = NO_CUTS,
     ) -> Array:
         """Differences [B] under `gates` that equal those of `entries` before `first_layer`, with
-        edges cut: `cuts` int64 [n, 4] (layer; matrix 0 c_attn, 1 attn_proj, 2 c_fc, 3 mlp_proj;
-        source; target row), their weights and their fills.
+        edges cut.
         """
         folded = self._folded(gates, ablated)
         found = np.empty(blocks.n_rows, np.float32)
@@ -166,7 +199,7 @@ class SparseNetwork:
         work: Work,
         keeps_layers: bool,
         first_layer: int,
-        cuts: tuple[Array, Array, Array],
+        cuts: EdgePlaces,
     ) -> Array:
         """Differences of a block's sequences."""
         differences = np.empty(len(block.rows), np.float32)
@@ -178,7 +211,12 @@ class SparseNetwork:
         return differences
 
     def _run(
-        self, blocks: Blocks, gates: Array, ablated: Array, keeps_layers: bool
+        self,
+        blocks: Blocks,
+        gates: Array,
+        ablated: Array,
+        keeps_layers: bool,
+        cuts: EdgePlaces = NO_CUTS,
     ) -> Steps[tuple[Array, Array]]:
         net, sizes = self._net, self._sizes
         gates = np.ascontiguousarray(gates, np.float32)
@@ -191,9 +229,7 @@ class SparseNetwork:
 
         def run_one(block: Block, thread: int) -> Array | None:
             work = rooms[thread] = self._room(rooms[thread], block, keeps_layers)
-            differences = self._forward(
-                block, gates, ablated, folded, work, keeps_layers, 0, NO_CUTS
-            )
+            differences = self._forward(block, gates, ablated, folded, work, keeps_layers, 0, cuts)
             found[block.rows] = differences
             if not keeps_layers:
                 return None

@@ -1,0 +1,88 @@
+"""Fixed prompts as a compiled circuit sees them: lanes, and the letters they are copies of.
+
+A lane is one token of one prompt, a letter is what the static part of the stream depends on there:
+token and position, or the token alone where positions are concatenated inside the blocks. Whatever
+a circuit freezes is the same for all lanes of a letter, and letters are few: a task's thousand
+prompts of twenty tokens have some hundreds of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from circuitd.engine.sparse.layout import Network
+
+Array = np.ndarray[Any, Any]
+
+#: Lanes of one block, whole prompts (one prompt at least): what a step works on at once.
+N_LANES: Final = 1024
+
+
+class Lanes(NamedTuple):
+    """Prompts end to end, prompt b from `starts[b]` to `starts[b + 1]`. All int64.
+
+    Where only last tokens matter a lane is a whole prompt: `last_letters`, `last_positions`.
+    """
+
+    starts: Array  # [B + 1]
+    letters: Array  # [lanes]
+    positions: Array  # [lanes]
+    last_letters: Array  # [B]
+    last_positions: Array  # [B]
+
+
+@dataclass(frozen=True, eq=False)
+class LaidPrompts:
+    """Prompts laid out in lanes, and their letters: those of last tokens first, `n_last` of them.
+
+    `embeddings` [letters, d]: the stream before the first block.
+    """
+
+    lanes: Lanes
+    n_last: int
+    embeddings: Array
+    last_tokens: Array  # [B]
+    answers: Array  # [B, 2]: right and wrong token
+
+    @classmethod
+    def lay(cls, net: Network, tokens: Tensor, lengths: Tensor, answers: Tensor) -> LaidPrompts:
+        """Lay out rows of `tokens` [B, T], each `lengths[b]` long; `answers` [B, 2]."""
+        ids, n = tokens.cpu().numpy(), lengths.cpu().numpy().astype(np.int64)
+        real = np.arange(ids.shape[1]) < n[:, None]
+        flat = ids[real].astype(np.int64)
+        positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)[real]
+        starts = np.concatenate([[0], np.cumsum(n)])
+        n_positions = len(net.wpe) or 1
+        codes = flat * n_positions + (positions if len(net.wpe) else 0)
+        lasts = starts[1:] - 1
+        last_codes = np.unique(codes[lasts])
+        found = np.concatenate([last_codes, np.setdiff1d(codes, last_codes)])
+        order = np.argsort(found)
+        letters = order[np.searchsorted(found, codes, sorter=order)]
+        embeddings = net.wte[found // n_positions]
+        if len(net.wpe):
+            embeddings = embeddings + net.wpe[found % n_positions]
+        lanes = Lanes(starts, letters, positions.copy(), letters[lasts], positions[lasts])
+        return cls(
+            lanes, len(last_codes), embeddings, flat[lasts], answers.cpu().numpy().astype(np.int64)
+        )
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return int(np.diff(self.lanes.starts).max())
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Rows from, to of each block of at most `N_LANES` lanes (more for a longer prompt)."""
+        starts, cut = self.lanes.starts, [0]
+        for row in range(1, len(self)):
+            if starts[row + 1] - starts[cut[-1]] > N_LANES:
+                cut.append(row)
+        return list(zip(cut, [*cut[1:], len(self)], strict=True))
