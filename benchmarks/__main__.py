@@ -2,6 +2,7 @@
 
     python -m benchmarks                     all, about ten minutes on an idle machine of two cores
     python -m benchmarks --quick             all, just to see that they work
+    python -m benchmarks --full              all, and pruning of every task: five minutes more
     python -m benchmarks --only peers --json > peers.json
 
 Tables (or with --json one document) go to standard output, everything else to standard error.
@@ -16,10 +17,14 @@ from typing import Any
 
 from benchmarks import (
     concurrency,
+    editing,
     footprint,
     hooks,
     overhead,
     peers,
+    planted_truth,
+    prune_memory,
+    pruning,
     starting,
     sweeps,
     transfer,
@@ -37,6 +42,10 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "transfer": transfer.measure,
     "concurrency": concurrency.measure,
     "sweeps": sweeps.measure,
+    "prune": pruning.measure,
+    "editing": editing.measure,
+    "planted": planted_truth.measure,
+    "prune_memory": prune_memory.measure,
 }
 
 
@@ -44,6 +53,7 @@ def main() -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser("benchmarks", description="Benchmarks of circuitd")
     parser.add_argument("--quick", action="store_true", help="few repetitions: only to see it work")
+    parser.add_argument("--full", action="store_true", help="also what takes minutes more")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help="some only")
     parser.add_argument("--list", action="store_true", help="print the names and exit")
@@ -57,7 +67,7 @@ def main() -> None:
     tables: list[Table] = []
     if not options.json:
         print(_describe(found), flush=True)
-    with Bench(quick=options.quick) as bench:
+    with Bench(quick=options.quick, full=options.full) as bench:
         for name in options.only or BENCHMARKS:
             bench.say(f"{name} …")
             start_s = time.monotonic()

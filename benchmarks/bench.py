@@ -14,8 +14,9 @@ from benchmarks.networks import Network, dense_network, shipped_network
 class Bench:
     """The resources of one run; leaving its `with` block ends all daemons and removes all files."""
 
-    def __init__(self, *, quick: bool) -> None:
-        self.quick = quick
+    def __init__(self, *, quick: bool = False, full: bool = False) -> None:
+        """`quick` only sees that all works; `full` also takes the cases that need minutes each."""
+        self.quick, self.full = quick, full
         self._stack = ExitStack()
         self._daemons: dict[Transport, Daemon] = {}
 

@@ -48,6 +48,7 @@ class Home:
             "CIRCUITD_STATE_DIR": str(self.directory / "state"),
             "CIRCUITD_CACHE_DIR": str(self.directory / "cache"),
             "CIRCUITD_CONFIG_DIR": str(self.directory / "config"),
+            "CIRCUITD_CIRCUITS_DIR": str(self.directory / "circuits"),
             "CIRCUITD_DATA": str(data),
         }
 

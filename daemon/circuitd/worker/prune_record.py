@@ -94,7 +94,7 @@ class PruneRecord:
 
     def has_answered(self, unit: Unit, target_loss: float | None, target_k: int | None) -> bool:
         """Whether this target was cut at before, with a circuit or a failure to show for it."""
-        asked = (*unit, target_loss, target_k)
+        asked = (unit.task, unit.seed, target_loss, target_k)
         failed = ((f.task, f.seed, f.target_loss, f.target_k) for f in self.failures)
         return asked in failed or any(found.answers == asked for found in self.circuits)
 

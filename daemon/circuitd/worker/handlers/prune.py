@@ -79,7 +79,8 @@ def run(request: Prune, context: Context) -> Steps:
         except (FindError, TaskError, CircuitError) as error:
             finder.fail(error)
         record.finish(unit)
-        yield _part(context, record, n_circuits, n_failures)
+        if record.circuits or number < len(units) - 1:  # else the request's error says it
+            yield _part(context, record, n_circuits, n_failures)
     if not record.circuits and record.failures:
         raise from_info(record.failures[0].error)
     yield context.output(
