@@ -180,6 +180,13 @@ def _node(site: str, channel: int, delta: float | None, d_head: int | None) -> N
     return Node(site, channel, delta, None, channel)
 
 
+def layers_with_heads(nodes: NodeSet) -> tuple[int, ...]:
+    """Layers of which a query, key or value is kept, ascending."""
+    places = (place_of(group.site) for group in nodes)
+    found = {p.layer for p in places if p.layer is not None and p.kind in HEAD_KINDS}
+    return tuple(sorted(found))
+
+
 def retained_heads(nodes: NodeSet, layer: int, d_head: int, n_head: int) -> tuple[int, ...]:
     """Heads of `layer` of which a query, key or value is kept, ascending."""
     found: set[int] = set()

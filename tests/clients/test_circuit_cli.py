@@ -443,6 +443,44 @@ def test_measure_and_delete(fake: ScriptedDaemon, type_: Run) -> None:
     assert type_("circuits", "delete", "3f9a") == (0, "deleted\n", "")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("prune -t x --k -1", "--k"),
+        ("prune -t x --target-loss 0", "--target-loss"),
+        ("prune -t x --pairs 1", "--pairs"),
+        ("prune -t x --search -3", "--search"),
+        ("prune -t x --lr 0", "--lr"),
+        ("verify 3f9a --n-seeds 0", "--n-seeds"),
+        ("circuits measure 3f9a -n 0", "--pairs"),
+        ("circuits list --limit 0", "--limit"),
+        ("circuits export 3f9a -o c.xyz", "No format has the ending .xyz"),
+    ],
+)
+def test_a_wrong_value_is_told_with_the_option_it_was_given_to(
+    fake: ScriptedDaemon, type_: Run, words: str, says: str
+) -> None:
+    code, out, err = type_(*words.split())
+    assert (code, out) == (2, "")
+    assert says in err
+
+
+def test_a_list_that_a_filter_leaves_empty_does_not_say_that_there_are_no_circuits(
+    fake: ScriptedDaemon, type_: Run
+) -> None:
+    fake.scripts[cq.ListCircuits] = lambda r, f: iter([cr.CircuitList(id="x", circuits=())])
+    assert "circuit prune" in type_("circuits", "list")[1]
+    assert "circuit prune" not in type_("circuits", "list", "--task", "nobody")[1]
+
+
+def test_the_help_of_prune_shows_the_settings_of_the_algorithm_by_themselves(type_: Run) -> None:
+    _, out, _ = type_("prune", "--help")
+    options, settings = out.split("Settings:")
+    assert "--target-loss" in options
+    assert "--k-coef" not in options
+    assert "--k-coef" in settings
+
+
 def test_samples_are_drawn_on_their_tokens(fake: ScriptedDaemon, type_: Run) -> None:
     code, out, _ = type_("circuits", "samples", "2.mlp.post_act[7]", "--circuit", "3f9a")
     assert code == 0
@@ -452,6 +490,7 @@ def test_samples_are_drawn_on_their_tokens(fake: ScriptedDaemon, type_: Run) -> 
     document = json.loads(type_("circuits", "samples", "a[7]", "--json")[1])
     assert document["task"]["activations"] == [[0.5, 1.5], [-1.0]]
     assert type_("circuits", "samples", "2.mlp.post_act")[0] == 2
+    assert type_("circuits", "samples", "2.mlp.post_act:7", "--json")[0] == 0
 
 
 def test_attention_is_drawn_on_the_tokens_attended_to(fake: ScriptedDaemon, type_: Run) -> None:
@@ -461,7 +500,7 @@ def test_attention_is_drawn_on_the_tokens_attended_to(fake: ScriptedDaemon, type
     assert "if⟦ x⟧⁴:↵²" in out, "0.5 and 0.25 of nine levels"
     assert "25% to the sink" in out
     _, out, _ = type_("circuits", "attention", "3f9a", "-l", "0", "x")
-    assert "keeps no query, key or value in layer 0" in out
+    assert "keeps no query, key or value in layer 0 (but in 10)" in out
     assert type_("circuits", "attention", "3f9a", "-l", "10", "--heads", "3", "--at", "9")[0] == 2
 
 

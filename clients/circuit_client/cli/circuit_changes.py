@@ -24,8 +24,8 @@ _EDGE = re.compile(r"(\S+?)[:\[](\d+)\]?\s*->\s*(\S+?)[:\[](\d+)\]?")
     "measure", examples=["circuit circuits measure 3f9a21", "circuit circuits measure 3f9a21 -n 64"]
 )
 @click.argument("circuit", type=CircuitName())
-@click.option("-n", "--pairs", "n_pairs", type=int, default=32, show_default=True,
-              help="Pairs of prompts to measure on.")  # fmt: skip
+@click.option("-n", "--pairs", "n_pairs", type=click.IntRange(1, 4096), default=32,
+              show_default=True, help="Pairs of prompts to measure on.")  # fmt: skip
 @click.option("--edges/--no-edges", default=True, help="Whether each edge is measured, too.")
 @run_options
 def measure(c: Connection, out: Output, circuit: str, model: str | None, **options: Any) -> None:

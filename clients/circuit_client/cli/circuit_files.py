@@ -49,7 +49,7 @@ def export(
     With -o, csv is two files: FILE with the nodes, and one with .edges before its ending.
     """
     file = None if output in (None, "-") else Path(str(output))
-    form = form or (_SUFFIXES.get(file.suffix.lower()) if file else None) or "json"
+    form = form or _form_of(file)
     shown = c.circuits.show(circuit, model=model)
     if form == "viz_data":
         data = c.circuits.export_viz_data(
@@ -68,6 +68,18 @@ def export(
         out.stdout.write(write(shown, form, d_head=d_head))
         return
     _report(out, shown, form, _write_files(file, shown, form, d_head))
+
+
+def _form_of(file: Path | None) -> str:
+    """The format a file's ending asks for. Raises UsageError for an ending of no format."""
+    if file is None or not file.suffix:
+        return "json"
+    form = _SUFFIXES.get(file.suffix.lower())
+    if form is None:
+        known = ", ".join(_SUFFIXES)
+        raise click.UsageError(f"No format has the ending {file.suffix} (there are {known}): "
+                               "give --format.")  # fmt: skip
+    return form
 
 
 def _write_files(file: Path, shown: CircuitShown, form: Any, d_head: int | None) -> list[Path]:

@@ -13,10 +13,11 @@ from circuit_client.cli.arguments import (
     read_prompts,
     run_options,
 )
+from circuit_client.cli.circuit_changes import read_nodes
 from circuit_client.cli.command import command
 from circuit_client.cli.output import Output
 from circuit_client.cli.tokens import quoted, rows_of, token_bytes
-from circuit_client.notation import parse_nodes
+from circuit_client.graph import layers_with_heads
 from circuit_client.render.heat import Scale, legend, number, scale_for, token_heatmap
 from circuit_client.render.style import Line, Span
 from circuit_client.sync import Connection
@@ -49,8 +50,11 @@ def samples(
     model: str | None,
     **options: Any,
 ) -> None:
-    """Where a node is active: text around its smallest and largest values, and a task's prompts."""
-    places = parse_nodes(node)
+    """Where a node is active: text around its smallest and largest values, and a task's prompts.
+
+    NODE is SITE[CHANNEL] or SITE:CHANNEL, like 2.mlp.post_act:863.
+    """
+    places = read_nodes(node)
     if len(places) != 1 or len(places[0].channels or ()) != 1:
         raise click.UsageError("Give one node, like 2.mlp.post_act[863].")
     (channel,) = places[0].channels or (0,)
@@ -164,7 +168,8 @@ def attention(
         out.document(_patterns(answer))
         return
     names = token_bytes(c, model or shown.circuit.model, answer.tokens.ravel())
-    out.show(_attention_lines(answer, names, query, out))
+    layers = layers_with_heads(shown.circuit.nodes)
+    out.show(_attention_lines(answer, names, query, layers, out))
 
 
 def _heads(text: str) -> list[int]:
@@ -184,10 +189,15 @@ def _patterns(answer: AttentionAnswer) -> Any:
 
 
 def _attention_lines(
-    answer: AttentionAnswer, names: dict[int, bytes], query: int, out: Output
+    answer: AttentionAnswer,
+    names: dict[int, bytes],
+    query: int,
+    layers: tuple[int, ...],
+    out: Output,
 ) -> list[Line]:
     if not answer.heads:
-        text = f"the circuit keeps no query, key or value in layer {answer.layer}"
+        others = f" (but in {', '.join(map(str, layers))})" if layers else ""
+        text = f"the circuit keeps no query, key or value in layer {answer.layer}{others}"
         return [(Span(text),)]
     scale = Scale("sequential", 1.0, "of the attention")
     style = {"depth": out.depth, "theme": out.theme, "ascii_only": out.ascii_only}

@@ -28,7 +28,11 @@ model_filter = click.option("-m", "--model", type=ModelName(), metavar="MODEL",
 
 @group("circuits")
 def circuits() -> None:
-    """Circuits that were found: list, draw, compare, change, export, import."""
+    """Circuits that were found: list, draw, compare, change, export, import.
+
+    CIRCUIT is an id, the beginning of one, or TASK/SWEEP/LABEL, as `circuit circuits list` shows
+    them.
+    """
 
 
 @command(
@@ -43,15 +47,26 @@ def circuits() -> None:
 @click.option("-t", "--task", type=TaskName(), metavar="TASK", help="Only this task's.")
 @click.option("--sweep", metavar="NAME", help="Only of this sweep.")
 @click.option("--k", type=int, metavar="K", help="Only of this many nodes.")
-@click.option("--limit", type=int, default=1000, show_default=True, help="Circuits at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Circuits at most.",
+)
 @click.option("--curve", is_flag=True, help="Also draw loss against k.")
 def list_circuits(c: Connection, out: Output, curve: bool, **filters: Any) -> None:
     """The catalogue, newest first."""
     found = c.circuits.list(**filters)
-    out.give({"circuits": found}, lambda: _list_lines(found, curve, out))
+    is_filtered = any(filters[name] is not None for name in ("model", "task", "sweep", "k"))
+    out.give({"circuits": found}, lambda: _list_lines(found, is_filtered, curve, out))
 
 
-def _list_lines(found: tuple[CircuitSummary, ...], curve: bool, out: Output) -> list[Line]:
+def _list_lines(
+    found: tuple[CircuitSummary, ...], is_filtered: bool, curve: bool, out: Output
+) -> list[Line]:
+    if not found and is_filtered:
+        return sentence("no circuit is like this (without options, all are listed)")
     if not found:
         return sentence("no circuits (`circuit prune --task TASK` finds one)")
     lines = catalogue_lines(found, columns=out.columns)

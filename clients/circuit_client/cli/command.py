@@ -94,6 +94,10 @@ def common_options() -> list[click.Parameter]:
     ]
 
 
+class SettingOption(click.Option):
+    """An option that sets one field of a settings struct: help shows these by themselves."""
+
+
 class Command(click.Command):
     """A command with the common options at the end of its help, and examples below."""
 
@@ -105,17 +109,22 @@ class Command(click.Command):
         self.examples = tuple(examples)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own options, then those that all commands have."""
-        rest = [p for p in self.get_params(ctx) if p not in self.own_params]
-        own, shared = (
-            [record for p in params if (record := p.get_help_record(ctx)) is not None]
-            for params in ([p for p in self.own_params if isinstance(p, click.Option)], rest)
-        )
-        if own:
-            with formatter.section("Options"):
-                formatter.write_dl(own)
-        with formatter.section("Options of every command"):
-            formatter.write_dl(shared)
+        """The command's own options, its settings, then the options that all commands have."""
+        sections: dict[str, list[tuple[str, str]]] = {
+            "Options": [], "Settings": [], "Options of every command": []
+        }  # fmt: skip
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                is_setting = isinstance(param, SettingOption)
+                own = "Settings" if is_setting else "Options"
+                sections[own if param in self.own_params else "Options of every command"].append(
+                    record
+                )
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The examples."""

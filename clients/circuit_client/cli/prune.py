@@ -52,26 +52,28 @@ SETTING_HELPS = {
     ],
 )
 @click.option("-t", "--task", "tasks", multiple=True, required=True, type=TaskName(),
-              metavar="TASK", help="A task; any number of times.")  # fmt: skip
-@click.option("--target-loss", "target_losses", multiple=True, type=float, metavar="L",
+              metavar="TASK", help="One of `circuit tasks list`; any number of times.")  # fmt: skip
+@click.option("--target-loss", "target_losses", multiple=True, metavar="L",
+              type=click.FloatRange(0, 100, min_open=True),
               help="The smallest circuit with this loss, in nats per side; else 0.15.")  # fmt: skip
-@click.option("--k", "ks", multiple=True, type=int, metavar="K",
+@click.option("--k", "ks", multiple=True, type=click.IntRange(0), metavar="K",
               help="The best circuit of this many nodes.")  # fmt: skip
 @click.option("--seed", "seeds", multiple=True, type=int, metavar="S", default=(0,),
-              help="Start of the gates and the draw of prompts; any number.")  # fmt: skip
+              help="Of the gates' start and each step's prompts; any number of times.")  # fmt: skip
 @click.option("--method", type=click.Choice(get_args(Method)), default="learned",
               show_default=True, help="How nodes are ranked.")  # fmt: skip
 @click.option("--ablation", type=click.Choice(get_args(AblationKind)), default="mean",
               show_default=True, help="What the other nodes are held at.")  # fmt: skip
-@click.option("--search", type=int, default=0, metavar="N",
+@click.option("--search", type=click.IntRange(0, 10_000), default=0, metavar="N",
               help="Try N settings around the given ones, keep the best per task.")  # fmt: skip
 @click.option("--sweep", metavar="NAME", help="Store under this name; else one is made.")
 @click.option("--save/--no-save", default=True, help="Whether to store what is found.")
-@click.option("--pairs", "n_pairs", type=int, default=256, show_default=True,
-              help="Pairs the target is measured on.")  # fmt: skip
-@click.option("--held-out-pairs", "n_held_out_pairs", type=int, default=256, show_default=True,
-              help="Pairs of held-out templates.")  # fmt: skip
-@click.option("--data-seed", type=int, default=0, help="Which pairs these are.")
+@click.option("--pairs", "n_pairs", type=click.IntRange(2, 16384), default=256,
+              show_default=True, help="Pairs the target is measured on.")  # fmt: skip
+@click.option("--held-out-pairs", "n_held_out_pairs", type=click.IntRange(2, 16384), default=256,
+              show_default=True, help="Pairs of held-out templates.")  # fmt: skip
+@click.option("--data-seed", type=int, default=0, show_default=True,
+              help="Which pairs these are.")  # fmt: skip
 @struct_options(PruneSettings, SETTING_HELPS)
 @detach_option
 @run_options
@@ -80,10 +82,14 @@ def prune(
 ) -> int | None:
     """Find a task's circuit: the few nodes that do it while all others are held at their means.
 
+    Takes a minute or less per task and seed on the shipped model; the targets share one run. What
+    is found is kept: `circuit circuits list` has it, `circuit circuits show ID` draws it, `circuit
+    verify ID` says whether to believe it. Without a target the smallest circuit with a loss of 0.15
+    is looked for (chance is 0.693). A loss is the mean per side of a pair, in nats.
+
     With --json, one line per circuit at the end: nodes, edges, loss, held_out_loss, accuracy,
-    circuit (its id), seconds, and what it is of; progress is on stderr. Losses are means per side
-    in nats. If some target has no circuit, the exit code says whose fault it is (1 or 2), after
-    what was found.
+    circuit (its id), seconds, and what it is of; progress is on stderr. If some target has no
+    circuit, the exit code says whose fault it is (1 or 2), after what was found.
     """
     settings = read_struct(PruneSettings, options)
     arguments = {**options, "settings": settings, "save": save}

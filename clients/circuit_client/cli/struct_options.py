@@ -1,11 +1,14 @@
 """Settings structs on the command line: one option for each field, so that none is forgotten."""
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
 import msgspec
+
+from circuit_client.cli.command import SettingOption
 
 F = TypeVar("F", bound=Callable[..., Any])
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -60,17 +63,20 @@ def read_struct(struct: type[StructT], options: dict[str, Any], *, prefix: str =
         raise click.UsageError(f"{name}{problem}") from None
 
 
+_setting = functools.partial(click.option, cls=SettingOption)
+
+
 def _option(flag: str, name: str, hint: Any, default: Any, words: str) -> Callable[[F], F]:
     """No option has a default of its own: what is not given is left to the struct."""
     shown = "none" if default is None else default
     words = words if default in ((), "") else f"{words}  [default: {shown}]"
     plain = _plain(hint)
     if plain is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=words)
+        return _setting(f"{flag}/--no-{flag[2:]}", name, default=None, help=words)
     if get_origin(plain) is tuple:
         kind = _click_type(get_args(plain)[0])
-        return click.option(flag, name, multiple=True, type=kind, help=words)
-    return click.option(flag, name, type=_click_type(hint), default=None, help=words)
+        return _setting(flag, name, multiple=True, type=kind, help=words)
+    return _setting(flag, name, type=_click_type(hint), default=None, help=words)
 
 
 def _plain(hint: Any) -> Any:

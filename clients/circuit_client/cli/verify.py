@@ -45,6 +45,10 @@ def verify(
 ) -> int | None:
     """Put a circuit to its controls and print its card: whether to believe it, and why.
 
+    CIRCUIT is an id, the beginning of one, or TASK/SWEEP/LABEL, as `circuit circuits list` shows
+    them. All ten controls take a few minutes, most of them for the prunes that the nulls and other
+    seeds need; the card is kept beside the circuit (`circuit circuits show ID --card`).
+
     Exit codes beside the usual ones: 3 the verdict is "not supported", 4 it is "depends".
     """
     settings = read_struct(VerifySettings, options)
