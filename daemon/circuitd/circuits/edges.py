@@ -11,22 +11,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from circuitd.circuits.nodes import node_space
 from circuitd.engine.cuts import CUTTABLE
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeMatrix:
-    """One counted matrix: `weight` [target width, source width], a view of the model's tensor."""
+    """One counted matrix: `rows` of one of the model's weights, which map `source` to `target`."""
 
     layer: int
     source: str
     target: str
-    weight: Tensor
+    weight: WeightMatrix
+    rows: range
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ def edge_matrices(weights: Weights) -> Iterator[EdgeMatrix]:
     """The counted matrices in forward order."""
     width = weights.config.d_attn
     for i, layer in enumerate(weights.layers):
-        q, k, v = layer.c_attn.split(width, dim=0)
-        tensors = (q, k, v, layer.attn_proj, layer.c_fc, layer.mlp_proj)
-        for (source, target), weight in zip(CUTTABLE, tensors, strict=True):
-            yield EdgeMatrix(i, f"{i}.{source}", f"{i}.{target}", weight)
+        c_attn, *others = layer.matrices
+        parts = [(c_attn, range(n * width, (n + 1) * width)) for n in range(3)]
+        parts += [(weight, range(weight.shape[0])) for weight in others]
+        for (source, target), (weight, rows) in zip(CUTTABLE, parts, strict=True):
+            yield EdgeMatrix(i, f"{i}.{source}", f"{i}.{target}", weight, rows)
 
 
 def edges_between(weights: Weights, kept: np.ndarray) -> list[Edges]:
@@ -62,8 +63,7 @@ def edges_between(weights: Weights, kept: np.ndarray) -> list[Edges]:
         target = np.flatnonzero(kept[space.span(matrix.target)])
         if not source.size or not target.size:
             continue
-        block = matrix.weight[torch.from_numpy(target)][:, torch.from_numpy(source)]
-        values = block.float().cpu().numpy()
+        values = matrix.weight.block(matrix.rows.start + target, source)
         at_target, at_source = np.nonzero(values)
         if at_target.size:
             found.append(

@@ -1,7 +1,8 @@
 """Weights: one network's tensors, typed and immutable, read from the published state-dict names.
 
 Linear weights are [out, in] as published; `c_attn` holds the rows of q, then k, then v. Nothing in
-the engine ever writes to them or asks for their gradient.
+the engine ever writes to them or asks for their gradient. Those of the blocks may be held as their
+nonzeros, and then become dense when the dense execution first reads them.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.errors import WeightsError
+from circuitd.engine.nonzeros import Nonzeros, WeightMatrix
 from circuitd.engine.precision import wide
 
 #: A causal-mask buffer of old files; it says nothing that the network needs.
@@ -53,23 +57,52 @@ class Norm:
         return y if self.bias is None else y + self.bias
 
 
+class Matrices(NamedTuple):
+    """The linear weights of a block, in the order in which it multiplies by them."""
+
+    c_attn: WeightMatrix  # [3 * n_head * d_head, d_in]
+    attn_proj: WeightMatrix  # [d_model, n_head * d_head]
+    c_fc: WeightMatrix  # [d_mlp, d_in]
+    mlp_proj: WeightMatrix  # [d_model, d_mlp]
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One block. `attn_pos`, `mlp_pos`: normed positional channels [block_size, d_pos]."""
+    """One block. `attn_pos`, `mlp_pos`: normed positional channels [block_size, d_pos].
+
+    `c_attn`, `attn_proj`, `c_fc` and `mlp_proj` are the dense `matrices`, made where they are not.
+    """
 
     ln_1: Norm
-    c_attn: Tensor  # [3 * n_head * d_head, d_in]
+    matrices: Matrices
     c_attn_bias: Tensor | None
-    attn_proj: Tensor  # [d_model, n_head * d_head]
     attn_proj_bias: Tensor | None
     sink_logit: Tensor | None  # [n_head]
     ln_2: Norm
-    c_fc: Tensor  # [d_mlp, d_in]
     c_fc_bias: Tensor | None
-    mlp_proj: Tensor  # [d_model, d_mlp]
     mlp_proj_bias: Tensor | None
     attn_pos: Tensor | None
     mlp_pos: Tensor | None
+
+    @property
+    def c_attn(self) -> Tensor:
+        """[3 * n_head * d_head, d_in]: rows of q, then k, then v."""
+        return self.matrices.c_attn.dense
+
+    @property
+    def attn_proj(self) -> Tensor:
+        """[d_model, n_head * d_head]."""
+        return self.matrices.attn_proj.dense
+
+    @property
+    def c_fc(self) -> Tensor:
+        """[d_mlp, d_in]."""
+        return self.matrices.c_fc.dense
+
+    @property
+    def mlp_proj(self) -> Tensor:
+        """[d_model, d_mlp]."""
+        return self.matrices.mlp_proj.dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +110,7 @@ class Weights:
     """Every tensor that the forward pass reads, on one device and in one dtype.
 
     `wpe` is added to the embedding [block_size, d_model]; it is None when positions are
-    concatenated instead. `nbytes` counts each tensor once, tied or not.
+    concatenated instead.
     """
 
     config: GPTConfig
@@ -88,7 +121,13 @@ class Weights:
     lm_head: Tensor  # [vocab_size, d_model]
     final_logits_bias: Tensor | None  # [vocab_size]
     bigram_table: Tensor | None  # [vocab_size, vocab_size], row = current token
-    nbytes: int
+    #: Bytes of all but the matrices of the blocks.
+    other_nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now, each tensor once, tied or not; more once a matrix was made dense."""
+        return self.other_nbytes + sum(m.nbytes for layer in self.layers for m in layer.matrices)
 
     @property
     def device(self) -> torch.device:
@@ -104,15 +143,21 @@ class Weights:
     def from_state(
         cls,
         config: GPTConfig,
-        state: Mapping[str, Tensor],
+        state: Mapping[str, Tensor | Nonzeros],
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        *,
+        copy: bool = True,
     ) -> Weights:
-        """Copy the tensors of `state` (published names), so that later changes to it do not show.
+        """The network of `state` (published names), whose matrices may be given as nonzeros.
+
+        Tensors are copied, so that later changes to `state` do not show, unless `copy` is False;
+        nonzeros are shared.
 
         Raises `WeightsError` naming all missing, unexpected, mis-shaped and non-finite tensors.
         """
-        _check(config, state)
+        check_shapes(config, state)
+        _check_values(config, state)
         # Tensors made under inference mode could not take part in a later gradient.
         with torch.inference_mode(False), torch.no_grad():
             taken: dict[str, Tensor] = {}
@@ -121,10 +166,22 @@ class Weights:
                 if name not in state:
                     return None
                 if name not in taken:
-                    taken[name] = state[name].detach().to(device, dtype, copy=True).contiguous()
+                    value = _dense(state[name])
+                    taken[name] = value.detach().to(device, dtype, copy=copy).contiguous()
                 return taken[name]
 
-            return _build(config, get, taken)
+            # Only there do kernels read nonzeros; elsewhere dense is what will be asked for.
+            keeps_nonzeros = torch.device(device).type == "cpu" and dtype == torch.float32
+
+            def matrix(name: str) -> WeightMatrix:
+                value = state[name]
+                if not keeps_nonzeros:
+                    value = _dense(value)
+                if not isinstance(value, Nonzeros):
+                    value = value.detach().to(device, dtype, copy=copy).contiguous()
+                return WeightMatrix(value, dtype, torch.device(device))
+
+            return _build(config, get, matrix, taken)
 
 
 def expected_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
@@ -174,10 +231,16 @@ def optional_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check(config: GPTConfig, state: Mapping[str, Tensor]) -> None:
+def is_ignored(name: str) -> bool:
+    """Whether a tensor of this name in a state dict says nothing that the network needs."""
+    return _IGNORED.fullmatch(name) is not None
+
+
+def check_shapes(config: GPTConfig, state: Mapping[str, Tensor | Nonzeros]) -> None:
+    """Raise `WeightsError` for missing, unexpected and mis-shaped tensors; no value is read."""
     required, optional = expected_shapes(config), optional_shapes(config)
     known = {**required, **optional}
-    present = [name for name in state if not _IGNORED.fullmatch(name)]
+    present = [name for name in state if not is_ignored(name)]
     problems: list[str] = []
     if missing := [name for name in required if name not in state]:
         problems.append(f"missing {', '.join(missing)}")
@@ -191,18 +254,37 @@ def _check(config: GPTConfig, state: Mapping[str, Tensor]) -> None:
     ]
     if shaped_wrong:
         problems.append(f"wrong shape: {', '.join(shaped_wrong)}")
-    if not_float := [name for name in present if not state[name].is_floating_point()]:
+    if not_float := [name for name in present if not _is_float(state[name])]:
         problems.append(f"not floating-point: {', '.join(not_float)}")
-    if problems:  # the values of a tensor of unexpected size are not worth reading
+    if problems:
         raise _wrong(problems)
-    if bad := [name for name in present if not bool(torch.isfinite(state[name]).all())]:
+
+
+def _check_values(config: GPTConfig, state: Mapping[str, Tensor | Nonzeros]) -> None:
+    present = [name for name in state if not is_ignored(name)]
+    problems: list[str] = []
+    if bad := [name for name in present if not _is_finite(state[name])]:
         problems.append(f"NaN or infinity in {', '.join(bad)}")
     if config.tied_unembed and "lm_head.weight" in state:
         head, wte = state["lm_head.weight"], state["transformer.wte.weight"]
-        if not torch.equal(head, wte):
+        if not torch.equal(_dense(head), _dense(wte)):
             problems.append("lm_head.weight differs from transformer.wte.weight, yet they are tied")
     if problems:
         raise _wrong(problems)
+
+
+def _is_float(value: Tensor | Nonzeros) -> bool:
+    return isinstance(value, Nonzeros) or value.is_floating_point()
+
+
+def _is_finite(value: Tensor | Nonzeros) -> bool:
+    if isinstance(value, Nonzeros):
+        return bool(np.isfinite(value.values).all())
+    return bool(torch.isfinite(value).all())
+
+
+def _dense(value: Tensor | Nonzeros) -> Tensor:
+    return torch.from_numpy(value.dense()) if isinstance(value, Nonzeros) else value
 
 
 def _wrong(problems: list[str]) -> WeightsError:
@@ -210,7 +292,10 @@ def _wrong(problems: list[str]) -> WeightsError:
 
 
 def _build(
-    config: GPTConfig, get: Callable[[str], Tensor | None], taken: dict[str, Tensor]
+    config: GPTConfig,
+    get: Callable[[str], Tensor | None],
+    matrix: Callable[[str], WeightMatrix],
+    taken: dict[str, Tensor],
 ) -> Weights:
     def need(name: str) -> Tensor:
         tensor = get(name)
@@ -227,33 +312,36 @@ def _build(
         concatenates = config.d_pos_emb is not None
         return Layer(
             ln_1=norm(f"{h}.ln_1"),
-            c_attn=need(f"{h}.attn.c_attn.weight"),
+            matrices=Matrices(
+                c_attn=matrix(f"{h}.attn.c_attn.weight"),
+                attn_proj=matrix(f"{h}.attn.c_proj.weight"),
+                c_fc=matrix(f"{h}.mlp.c_fc.weight"),
+                mlp_proj=matrix(f"{h}.mlp.c_proj.weight"),
+            ),
             c_attn_bias=get(f"{h}.attn.c_attn.bias"),
-            attn_proj=need(f"{h}.attn.c_proj.weight"),
             attn_proj_bias=get(f"{h}.attn.c_proj.bias"),
             sink_logit=get(f"{h}.attn.attn_imp.sink_logit"),
             ln_2=norm(f"{h}.ln_2"),
-            c_fc=need(f"{h}.mlp.c_fc.weight"),
             c_fc_bias=get(f"{h}.mlp.c_fc.bias"),
-            mlp_proj=need(f"{h}.mlp.c_proj.weight"),
             mlp_proj_bias=get(f"{h}.mlp.c_proj.bias"),
             attn_pos=norm(f"{h}.ln_p1")(wpe) if concatenates else None,
             mlp_pos=norm(f"{h}.ln_p2")(wpe) if concatenates else None,
         )
 
     layers = tuple(layer(i) for i in range(config.n_layer))
-    tied = config.tied_unembed
-    weights = Weights(
+    final_norm = norm("transformer.ln_f")
+    wte = need("transformer.wte.weight")
+    lm_head = wte if config.tied_unembed else need("lm_head.weight")
+    logits_bias, bigram_table = get("final_logits_bias"), get("bigram_table")
+    made = (t for x in layers for t in (x.attn_pos, x.mlp_pos) if t is not None)
+    return Weights(
         config=config,
-        wte=need("transformer.wte.weight"),
+        wte=wte,
         wpe=None if config.d_pos_emb is not None else wpe,
         layers=layers,
-        ln_f=norm("transformer.ln_f"),
-        lm_head=need("transformer.wte.weight" if tied else "lm_head.weight"),
-        final_logits_bias=get("final_logits_bias"),
-        bigram_table=get("bigram_table"),
-        nbytes=0,
+        ln_f=final_norm,
+        lm_head=lm_head,
+        final_logits_bias=logits_bias,
+        bigram_table=bigram_table,
+        other_nbytes=sum(tensor.nbytes for tensor in (*taken.values(), *made)),
     )
-    kept = [*taken.values(), *(t for x in layers for t in (x.attn_pos, x.mlp_pos) if t is not None)]
-    object.__setattr__(weights, "nbytes", sum(tensor.nbytes for tensor in kept))
-    return weights

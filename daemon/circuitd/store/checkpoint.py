@@ -2,6 +2,7 @@
 
 Three forms are read: safetensors, safetensors packed to the nonzeros, and `final_model.pt`, a torch
 state dict, which is unpickled with `weights_only=True`: a pickle that names a function is refused.
+Whatever the form, sparse matrices are held as their nonzeros.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,16 @@ from torch import Tensor
 from circuit_protocol.errors import CheckpointError
 from circuitd.engine.config import GPTConfig, parse_config
 from circuitd.engine.errors import ConfigError, WeightsError
-from circuitd.engine.weights import Weights, expected_shapes, optional_shapes
+from circuitd.engine.nonzeros import Nonzeros
+from circuitd.engine.weights import (
+    Weights,
+    check_shapes,
+    expected_shapes,
+    is_ignored,
+    optional_shapes,
+)
 from circuitd.store.model_files import ModelFiles, model_files, model_hash, read_config
-from circuitd.store.packed import is_packed, unpack
+from circuitd.store.packed import compress, content_hash, is_packed, state_of
 
 #: A model whose tensors would be larger is refused before any of them is allocated.
 MAX_MODEL_NBYTES: Final = 64 << 30
@@ -47,6 +55,21 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedState:
+    """The state dict of a weights file, mapped into memory; of what is packed, the nonzeros."""
+
+    tensors: Mapping[str, Tensor | Nonzeros]
+    is_packed: bool
+    #: Known where the file has a checksum, which is it.
+    content_hash: str | None = None
+
+    def compressed(self, name: str) -> Tensor | Nonzeros:
+        """One tensor as a packed file has it."""
+        value = self.tensors[name]
+        return value if self.is_packed or isinstance(value, Nonzeros) else compress(value)
+
+
 def load_checkpoint(
     path: Path,
     dtype: torch.dtype = torch.float32,
@@ -61,19 +84,16 @@ def load_checkpoint(
     than `max_nbytes`, and files that were replaced while they were read.
     """
     files = model_files(path)
-    config, notes = _config(files)
-    _check_size(config, files, max_nbytes)
-    digest = model_hash(files)
-    state = _read_state(config, files)
+    config, notes = read_checked_config(files, max_nbytes)
+    opened = open_state(config, files)
+    # Tensors made under inference mode could not take part in a later gradient.
+    with torch.inference_mode(False), torch.no_grad():
+        state = {name: opened.compressed(name) for name in opened.tensors}
     try:
-        weights = Weights.from_state(config, state, dtype, device)
+        # What is packed stays mapped; of a dense file every page would stay with it.
+        weights = Weights.from_state(config, state, dtype, device, copy=not opened.is_packed)
     except WeightsError as error:
-        raise CheckpointError(
-            "the tensors do not fit the model configuration",
-            asked=str(files.weights.path),
-            found=error.found,
-            hint="does beeg_config.json belong to these weights?",
-        ) from error
+        raise _misfit(files, error) from error
     if model_files(path) != files:
         raise CheckpointError(
             "the model changed while it was read",
@@ -81,10 +101,16 @@ def load_checkpoint(
             found="another size, time or inode",
             hint="ask again when writing is done; write to another name, then rename",
         )
+    digest = model_hash(files, opened.content_hash or content_hash(state))
     return LoadedModel(config, weights, str(files.directory), digest, notes)
 
 
-def _config(files: ModelFiles) -> tuple[GPTConfig, tuple[str, ...]]:
+def read_checked_config(
+    files: ModelFiles, max_nbytes: int = MAX_MODEL_NBYTES
+) -> tuple[GPTConfig, tuple[str, ...]]:
+    """The configuration of model files, and notes on it. Raises `CheckpointError` where no network
+    can have it, or one of more than `max_nbytes`, or none that these weights fill.
+    """
     try:
         config, unknown = parse_config(read_config(files))
     except ConfigError as error:
@@ -97,6 +123,7 @@ def _config(files: ModelFiles) -> tuple[GPTConfig, tuple[str, ...]]:
     other = files.directory / "final_model.pt"
     if files.weights.path.suffix == ".safetensors" and other.exists():
         notes.append(f"read {files.weights.path.name}, not {other.name} beside it")
+    _check_size(config, files, max_nbytes)
     return config, tuple(notes)
 
 
@@ -117,10 +144,18 @@ def _check_size(config: GPTConfig, files: ModelFiles, max_nbytes: int) -> None:
         )
 
 
-def _read_state(config: GPTConfig, files: ModelFiles) -> Mapping[str, Tensor]:
+def open_state(config: GPTConfig, files: ModelFiles) -> OpenedState:
+    """The weights file as it is, nothing of it copied, less what no network needs.
+
+    Raises `CheckpointError` as above. Names and shapes are checked, values are not.
+    """
     path = files.weights.path
-    state = _read_safetensors(config, path) if path.suffix == ".safetensors" else _read_pt(path)
-    for name, value in state.items():
+    is_pt = path.suffix != ".safetensors"
+    with torch.inference_mode(False):
+        opened = OpenedState(_read_pt(path), False) if is_pt else _open_safetensors(config, path)
+    for name, value in opened.tensors.items():
+        if isinstance(value, Nonzeros):
+            continue
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
             raise CheckpointError(
                 "the weights file is no plain state dict",
@@ -128,7 +163,12 @@ def _read_state(config: GPTConfig, files: ModelFiles) -> Mapping[str, Tensor]:
                 found=f"{name!r} is {type(value).__name__}, not a dense tensor",
                 hint="save model.state_dict() itself",
             )
-    return state
+    try:
+        check_shapes(config, opened.tensors)
+    except WeightsError as error:
+        raise _misfit(files, error) from error
+    needed = {name: value for name, value in opened.tensors.items() if not is_ignored(name)}
+    return replace(opened, tensors=needed)
 
 
 def _read_pt(path: Path) -> Mapping[str, Tensor]:
@@ -166,18 +206,18 @@ def _check_zip(path: Path) -> None:
         )
 
 
-def _read_safetensors(config: GPTConfig, path: Path) -> Mapping[str, Tensor]:
+def _open_safetensors(config: GPTConfig, path: Path) -> OpenedState:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            if not is_packed(metadata):
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _check_packed_shapes(config, path, metadata)
-        with safe_open(path, framework="np") as file:
+            if is_packed(metadata):
+                _check_packed_shapes(config, path, metadata)
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    return {name: torch.from_numpy(array) for name, array in unpack(stored, metadata).items()}
+    if not is_packed(metadata):
+        return OpenedState(stored, False)
+    return OpenedState(state_of(stored, metadata), True, metadata.get("sha256"))
 
 
 def _check_packed_shapes(config: GPTConfig, path: Path, metadata: Mapping[str, str]) -> None:
@@ -199,6 +239,15 @@ def _check_packed_shapes(config: GPTConfig, path: Path, metadata: Mapping[str, s
             asked=str(path),
             found="; ".join(wrong[:8]),
         )
+
+
+def _misfit(files: ModelFiles, error: WeightsError) -> CheckpointError:
+    return CheckpointError(
+        "the tensors do not fit the model configuration",
+        asked=str(files.weights.path),
+        found=error.found,
+        hint="does beeg_config.json belong to these weights?",
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -5,7 +5,6 @@ Torch is not needed here, so that the front process can tell models apart withou
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ WEIGHT_FILES: Final = ("final_model.safetensors", "final_model.pt")
 #: Pretraining mean [width] of each node site, named as the site; a model may come without.
 MEANS_FILE: Final = "means.safetensors"
 _MAX_CONFIG_NBYTES: Final = 1 << 20
-_HASH_CHUNK_NBYTES: Final = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -101,29 +99,25 @@ def read_config(files: ModelFiles) -> dict[str, Any]:
     return mapping
 
 
-def model_hash(files: ModelFiles) -> str:
-    """SHA-256 over the bytes of configuration, weights and means, each after its length.
+def model_hash(files: ModelFiles, weights_hash: str) -> str:
+    """SHA-256 over the bytes of configuration and means, each after its length, and the hash of the
+    weights' content: the same for every form that the weights may be stored in.
 
-    The means belong to it because the answer to a mean ablation depends on them.
-
-    Computed once per state of the files. Raises `CheckpointError` when they cannot be read.
+    The means belong to it because the answer to a mean ablation depends on them. Raises
+    `CheckpointError` when a file cannot be read.
     """
-    return _hash(*files.states)
-
-
-@functools.lru_cache(maxsize=256)
-def _hash(*states: FileState) -> str:
-    digest = hashlib.sha256()
-    for state in states:
-        digest.update(state.nbytes.to_bytes(8, "little"))
+    digest = hashlib.sha256(weights_hash.encode())
+    for state in (files.config, files.means):
+        if state is None:
+            continue
         try:
-            with state.path.open("rb") as file:
-                while chunk := file.read(_HASH_CHUNK_NBYTES):
-                    digest.update(chunk)
+            data = state.path.read_bytes()
         except OSError as error:
             raise CheckpointError(
                 "a model file cannot be read", asked=str(state.path), found=str(error)
             ) from error
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Mean, Patch, Zero
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.plan import Plan, Record
 from circuitd.engine.weights import Weights
 
@@ -169,7 +170,11 @@ def edited(weights: Weights, source: str, cut: EdgeCut, fill: float) -> Weights:
     matrix, bias = getattr(layer, field).clone(), getattr(layer, f"{field}_bias").clone()
     bias[row] += matrix[row, cut.source_channel] * fill
     matrix[row, cut.source_channel] = 0
-    changed = dataclasses.replace(layer, **{field: matrix, f"{field}_bias": bias})
+    changed = dataclasses.replace(
+        layer,
+        matrices=layer.matrices._replace(**{field: WeightMatrix.of(matrix)}),
+        **{f"{field}_bias": bias},
+    )
     layers = list(weights.layers)
     layers[int(layer_name)] = changed
     return dataclasses.replace(weights, layers=tuple(layers))
@@ -274,12 +279,13 @@ def test_the_papers_quote_circuit_has_twelve_nodes_and_nine_edges():
     assert sum(len(edges) for edges in edges_between(weights, kept)) == 9
 
 
-def test_edge_matrices_are_the_models_own_tensors(config, weights):
+def test_edge_matrices_are_the_models_own_weights(config, weights):
     matrices = list(edge_matrices(weights))
     assert len(matrices) == 6 * config.n_layer
     for matrix in matrices:
         space = node_space(config)
-        assert matrix.weight.shape == (space.width(matrix.target), space.width(matrix.source))
+        shape = (len(matrix.rows), matrix.weight.shape[1])
+        assert shape == (space.width(matrix.target), space.width(matrix.source))
 
 
 def test_codes_name_every_kind():

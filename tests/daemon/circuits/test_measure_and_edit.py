@@ -36,6 +36,7 @@ from circuitd.circuits.value import (
 from circuitd.engine.errors import InterventionError, UnknownSite
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Keep
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.plan import Plan
 from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights
@@ -120,7 +121,11 @@ def without_edge(weights: Weights, edge: Edge, fill: float) -> Weights:
     bias[row] += matrix[row, edge.source_channel] * fill
     matrix[row, edge.source_channel] = 0
     layers = list(weights.layers)
-    layers[int(layer_name)] = dataclasses.replace(layer, **{field: matrix, f"{field}_bias": bias})
+    layers[int(layer_name)] = dataclasses.replace(
+        layer,
+        matrices=layer.matrices._replace(**{field: WeightMatrix.of(matrix)}),
+        **{f"{field}_bias": bias},
+    )
     return dataclasses.replace(weights, layers=tuple(layers))
 
 

@@ -68,16 +68,26 @@ def test_unknown_keys_become_notes(tmp_path):
     assert "'sinks'" in loaded.notes[0]
 
 
-def test_the_hash_follows_the_bytes(tmp_path):
+def test_the_hash_follows_the_content(tmp_path):
     first, second = write_model(tmp_path / "a"), write_model(tmp_path / "b")
     shutil.copy(first / "final_model.pt", second / "final_model.pt")
-    before = model_hash(model_files(first))
-    assert before == model_hash(model_files(second))
+    before = load_checkpoint(first).model_hash
+    assert before == load_checkpoint(second).model_hash
     signature = model_files(first).signature
     torch.save(random_state(TINY, seed=1), first / "final_model.pt")
     assert model_files(first).signature != signature
-    assert model_hash(model_files(first)) != before
-    assert load_checkpoint(first).model_hash == model_hash(model_files(first))
+    assert load_checkpoint(first).model_hash != before
+
+
+def test_the_hash_is_that_of_the_content_whatever_the_form(tmp_path):
+    state = {name: torch.where(tensor.abs() < 0.5, -0.0, tensor) for name, tensor in STATE.items()}
+    state["transformer.h.0.mlp.c_fc.weight"] = torch.zeros(12, 8)
+    state["transformer.h.0.mlp.c_fc.weight"][3, 4] = -0.0
+    forms = ("pt", "safetensors", "packed")
+    hashes = {load_checkpoint(write_model(tmp_path / f, f, state=state)).model_hash for f in forms}
+    assert len(hashes) == 1
+    state["transformer.h.0.mlp.c_fc.weight"][3, 4] = 0.0
+    assert load_checkpoint(write_model(tmp_path / "pt", state=state)).model_hash not in hashes
 
 
 class Malicious:
@@ -314,6 +324,6 @@ def test_new_means_make_another_model(tmp_path: Path):
         if means is not None:
             (tmp_path / "means.safetensors").write_bytes(means)
         files = model_files(tmp_path)
-        seen.add((files.signature, model_hash(files)))
+        seen.add((files.signature, model_hash(files, "weights")))
     assert len({signature for signature, _ in seen}) == 3
     assert len({digest for _, digest in seen}) == 3

@@ -22,8 +22,9 @@ from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.verify.fresh import Attempt, prune_anew
 from circuitd.circuits.verify.thresholds import NULL_FAILS, NULL_PASSES
 from circuitd.circuits.verify.trial import Controlling, Trial, part_of
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.steps import Steps
-from circuitd.engine.weights import Layer, Norm, Weights
+from circuitd.engine.weights import Layer, Matrices, Norm, Weights
 
 #: Windows of pretraining text that the means of random weights are taken over, a few at a time.
 N_WINDOWS, WINDOWS_PER_STEP = 32, 4
@@ -90,10 +91,13 @@ def permuted(weights: Weights, seed: int) -> Weights:
     draw = torch.Generator().manual_seed(seed % 2**63)
     seen: dict[int, Tensor] = {}
 
+    def shuffled(tensor: Tensor) -> Tensor:
+        order = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
+        return tensor.flatten()[order].reshape(tensor.shape)
+
     def entries(tensor: Tensor) -> Tensor:
         if id(tensor) not in seen:  # tied tensors stay tied
-            order = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
-            seen[id(tensor)] = tensor.flatten()[order].reshape(tensor.shape)
+            seen[id(tensor)] = shuffled(tensor)
         return seen[id(tensor)]
 
     def fields(part: Weights | Layer | Norm) -> dict[str, object]:
@@ -104,6 +108,9 @@ def permuted(weights: Weights, seed: int) -> Weights:
                 changed[field.name] = entries(value)
             elif isinstance(value, Norm):
                 changed[field.name] = dataclasses.replace(value, **fields(value))
+            elif isinstance(value, Matrices):
+                dense = (matrix.to_dense() for matrix in value)
+                changed[field.name] = Matrices(*(WeightMatrix.of(shuffled(m)) for m in dense))
         return changed
 
     with torch.inference_mode(False), torch.no_grad():

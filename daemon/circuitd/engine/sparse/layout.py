@@ -7,14 +7,14 @@ positions, bigram table or none. `why_not` names what they do not cover.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from circuitd.engine.config import GPTConfig
-from circuitd.engine.weights import Layer, Weights
+from circuitd.engine.nonzeros import Nonzeros
+from circuitd.engine.weights import Weights
 
 Array = np.ndarray[Any, Any]
 
@@ -117,9 +117,10 @@ def lay_out(weights: Weights) -> Network:
     config, layers = weights.config, weights.layers
     by_column, by_row = _Compressed(), _Compressed()
     for layer in layers:
-        for matrix in _matrices(layer):
-            by_column.add(matrix.T)
-            by_row.add(matrix)
+        for matrix in layer.matrices:
+            nonzeros = matrix.nonzeros
+            by_column.add(nonzeros.transposed())
+            by_row.add(nonzeros)
     n, d_pos = config.n_layer, config.d_in - config.d_model
     positions = np.zeros((2 * n, config.block_size, d_pos), np.float32)
     for i, layer in enumerate(layers):
@@ -166,31 +167,19 @@ class _Compressed:
         self._n_values = 0
         self._n_pointers = 0
 
-    def add(self, matrix: torch.Tensor) -> None:
-        compressed = _csr(matrix)
-        pointers = compressed.crow_indices().numpy() + self._n_values
+    def add(self, matrix: Nonzeros) -> None:
         self._starts.append(self._n_pointers)
-        self._pointers.append(pointers)
-        self._n_pointers += len(pointers)
-        self.indices.append(compressed.col_indices().numpy().astype(np.int32))
-        self.values.append(compressed.values().numpy())
-        self._n_values += len(self.values[-1])
+        self._pointers.append(matrix.starts.astype(np.int64) + self._n_values)
+        self._n_pointers += len(matrix.starts)
+        self.indices.append(matrix.columns.astype(np.int32))
+        self.values.append(matrix.values)
+        self._n_values += len(matrix.values)
 
     def pointers(self) -> Array:
-        return np.concatenate(self._pointers).astype(np.int64)
+        return np.concatenate(self._pointers)
 
     def starts(self, n_layer: int) -> Array:
         return np.array(self._starts, np.int64).reshape(n_layer, 4)
-
-
-def _csr(matrix: torch.Tensor) -> torch.Tensor:
-    with warnings.catch_warnings():  # PyTorch announces that its CSR support is young
-        warnings.simplefilter("ignore", UserWarning)
-        return matrix.to_sparse_csr()
-
-
-def _matrices(layer: Layer) -> tuple[torch.Tensor, ...]:
-    return layer.c_attn, layer.attn_proj, layer.c_fc, layer.mlp_proj
 
 
 def _vector(values: torch.Tensor | None, width: int) -> Array:

@@ -13,6 +13,7 @@ import torch
 from circuit_protocol.errors import InternalError
 from circuit_protocol.replies import MatrixInfo, ModelDescription, SiteInfo
 from circuit_protocol.requests import DescribeModel
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.sites import node_sites, sites
 from circuitd.engine.weights import Weights, expected_shapes
 from circuitd.store.checkpoint import load_checkpoint
@@ -41,10 +42,11 @@ def run(request: DescribeModel, context: Context) -> Steps:
     matrices: list[MatrixInfo] = []
     in_blocks = nonzeros_in_blocks = 0
     for name, tensor in named_tensors(weights):
-        nonzeros = int(torch.count_nonzero(tensor))
+        is_matrix = isinstance(tensor, WeightMatrix)
+        nonzeros = tensor.count_nonzero() if is_matrix else int(torch.count_nonzero(tensor))
         matrices.append(MatrixInfo(name=name, shape=tuple(tensor.shape), nonzeros=nonzeros))
-        if ".h." in name and tensor.ndim == 2:
-            in_blocks += tensor.numel()
+        if is_matrix:
+            in_blocks += math.prod(tensor.shape)
             nonzeros_in_blocks += nonzeros
         yield None
     yield context.output(
@@ -75,12 +77,12 @@ def run(request: DescribeModel, context: Context) -> Steps:
     )
 
 
-def named_tensors(weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
+def named_tensors(weights: Weights) -> Iterator[tuple[str, torch.Tensor | WeightMatrix]]:
     """The tensors of a network under their published names, each once.
 
     Concatenated positional channels are held normed, not as published: they are left out.
     """
-    found: list[tuple[str, torch.Tensor | None]] = [
+    found: list[tuple[str, torch.Tensor | WeightMatrix | None]] = [
         ("transformer.wte.weight", weights.wte),
         ("transformer.wpe.weight", weights.wpe),
     ]
@@ -89,16 +91,16 @@ def named_tensors(weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
         found += [
             (f"{h}.ln_1.weight", layer.ln_1.gain),
             (f"{h}.ln_1.bias", layer.ln_1.bias),
-            (f"{h}.attn.c_attn.weight", layer.c_attn),
+            (f"{h}.attn.c_attn.weight", layer.matrices.c_attn),
             (f"{h}.attn.c_attn.bias", layer.c_attn_bias),
-            (f"{h}.attn.c_proj.weight", layer.attn_proj),
+            (f"{h}.attn.c_proj.weight", layer.matrices.attn_proj),
             (f"{h}.attn.c_proj.bias", layer.attn_proj_bias),
             (f"{h}.attn.attn_imp.sink_logit", layer.sink_logit),
             (f"{h}.ln_2.weight", layer.ln_2.gain),
             (f"{h}.ln_2.bias", layer.ln_2.bias),
-            (f"{h}.mlp.c_fc.weight", layer.c_fc),
+            (f"{h}.mlp.c_fc.weight", layer.matrices.c_fc),
             (f"{h}.mlp.c_fc.bias", layer.c_fc_bias),
-            (f"{h}.mlp.c_proj.weight", layer.mlp_proj),
+            (f"{h}.mlp.c_proj.weight", layer.matrices.mlp_proj),
             (f"{h}.mlp.c_proj.bias", layer.mlp_proj_bias),
         ]
     found += [
