@@ -74,11 +74,11 @@ def find(client: Connection, model: str, tasks: Sequence[str], seed: int, verify
         for failure in result.failures:
             print(f"{task:28} target {failure.target_loss:<6g} {failure.error.message}", flush=True)
         print(f"{task:28} {time.monotonic() - began:.0f} s", flush=True)
-        for circuit in result.circuits:
-            if verify:
-                card = client.verify(circuit, model)
-                verdict = f"{card.verdict}, {card.seconds:.0f} s"
-                print(f"{task:28} target {circuit.target_loss:<6g} {verdict}", flush=True)
+        if not verify:
+            continue
+        for circuit in {circuit.id: circuit for circuit in result.circuits}.values():
+            card = client.verify(circuit, model)
+            print(f"{task:28} {card.verdict}, {card.seconds:.0f} s {circuit.id}", flush=True)
 
 
 def main() -> None:
