@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,9 @@ from circuitd.engine.topk import abs_top_k
 from circuitd.engine.weights import Layer, Norm, Weights
 from circuitd.engine.window import Window
 
+if TYPE_CHECKING:
+    from circuitd.engine.sparse.blocks import SparseBlocks
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -48,6 +52,7 @@ class Run:
     records: Mapping[str, Tensor] = field(default_factory=dict)
     indices: Mapping[str, Tensor] = field(default_factory=dict)  # channels of top_k records
     grads: Mapping[str, Tensor] = field(default_factory=dict)  # by site, as the activation
+    execution: str = "dense"  # or "sparse"; "dense, since …" where the plan kept it off that
 
 
 def forward(weights: Weights, tokens: Tensor, plan: Plan = Plan()) -> Run:  # noqa: B008 - frozen
@@ -95,16 +100,26 @@ def _run(
         first = None if start_layer is None else _entry_site(weights.config, start_layer)
         taps = Taps(weights.config, plan, window, first)
         tokens = window.tensor(tokens, torch.int64)
-        if resid is None:
-            x = embed(weights, tokens, start=0)
-        else:
-            x = window.tensor(resid).expand(n_rows, -1, -1)
+        resid = None if resid is None else window.tensor(resid).expand(n_rows, -1, -1)
+        sparse, execution = _choose(weights, plan)
         try:
-            x = blocks(weights, x, taps, start_layer or 0, cache=None)
+            if sparse is not None:
+                x = sparse(tokens, lengths, taps, start_layer or 0, resid)
+            else:
+                x = embed(weights, tokens, start=0) if resid is None else resid
+                x = blocks(weights, x, taps, start_layer or 0, cache=None)
             x = final_norm(weights, x, taps)
         except Stopped:
-            return Run(records=taps.records, indices=taps.indices)
-        return _answer(weights, tokens, x, taps, plan, window)
+            return Run(records=taps.records, indices=taps.indices, execution=execution)
+        return _answer(weights, tokens, x, taps, plan, window, execution)
+
+
+def _choose(weights: Weights, plan: Plan) -> tuple[SparseBlocks | None, str]:
+    """The sparse blocks if this pass can run on them, and what `Run.execution` says."""
+    if weights.sparse is None:
+        return None, "dense"
+    reason = weights.sparse.why_not(plan)
+    return (weights.sparse, "sparse") if reason is None else (None, f"dense, since {reason}")
 
 
 def embed(weights: Weights, tokens: Tensor, start: int) -> Tensor:
@@ -224,7 +239,13 @@ def _add(config: GPTConfig, x: Tensor, delta: Tensor, half: str) -> Tensor:
 
 
 def _answer(
-    weights: Weights, tokens: Tensor, x: Tensor, taps: Taps, plan: Plan, window: Window
+    weights: Weights,
+    tokens: Tensor,
+    x: Tensor,
+    taps: Taps,
+    plan: Plan,
+    window: Window,
+    execution: str,
 ) -> Run:
     """Logits, losses and gradients from the normed final stream `x` [B, T, d]."""
     last = last_positions(window)
@@ -255,7 +276,9 @@ def _answer(
     outputs = [logits, loss, token_loss, objective]
     if not plan.has_learned_values:
         outputs = [None if output is None else output.detach() for output in outputs]
-    return Run(*outputs, records=taps.records, indices=taps.indices, grads=grads)
+    return Run(
+        *outputs, records=taps.records, indices=taps.indices, grads=grads, execution=execution
+    )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from circuitd.engine.config import GPTConfig
 from circuitd.engine.errors import WeightsError
 from circuitd.engine.nonzeros import Nonzeros, WeightMatrix
 from circuitd.engine.precision import wide
+
+if TYPE_CHECKING:
+    from circuitd.engine.sparse.blocks import SparseBlocks
 
 #: A causal-mask buffer of old files; it says nothing that the network needs.
 _IGNORED = re.compile(r"transformer\.h\.\d+\.attn\.bias")
@@ -123,11 +126,15 @@ class Weights:
     bigram_table: Tensor | None  # [vocab_size, vocab_size], row = current token
     #: Bytes of all but the matrices of the blocks.
     other_nbytes: int
+    #: The blocks on their nonzeros, where that was found to be faster: see `engine.sparse.choice`.
+    sparse: SparseBlocks | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes held now, each tensor once, tied or not; more once a matrix was made dense."""
-        return self.other_nbytes + sum(m.nbytes for layer in self.layers for m in layer.matrices)
+        beside = 0 if self.sparse is None else self.sparse.weights.nbytes
+        matrices = sum(m.nbytes for layer in self.layers for m in layer.matrices)
+        return self.other_nbytes + matrices + beside
 
     @property
     def device(self) -> torch.device:

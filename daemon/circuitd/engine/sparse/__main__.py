@@ -6,12 +6,17 @@ write there), so the first prune of an installation need not wait a quarter of a
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 
 import torch
 
 from circuitd.engine.config import GPTConfig
+from circuitd.engine.gpt import forward
+from circuitd.engine.interventions import Scale
+from circuitd.engine.plan import Plan
+from circuitd.engine.sparse.choice import Choice, apply
 from circuitd.engine.sparse.execute import Blocks, SparseNetwork
 from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights, expected_shapes
@@ -23,13 +28,14 @@ _CONFIG = GPTConfig(
 )  # fmt: skip
 
 
+#: And one for the kernels that the first has no use for.
+_OTHER = dataclasses.replace(_CONFIG, rms_norm=False, activation_type="relu", d_pos_emb=2)
+
+
 def main() -> None:
     """Run one step of each kind on a tiny network."""
     began = time.monotonic()
-    shapes = expected_shapes(_CONFIG)
-    weights = Weights.from_state(
-        _CONFIG, {name: torch.ones(shape) for name, shape in shapes.items()}
-    )
+    weights = _network(_CONFIG)
     network = SparseNetwork(weights, 1)
     row = torch.zeros(1, 2, dtype=torch.int64)
     prompts = (row, torch.tensor([2]), torch.tensor([[0, 1]]))
@@ -41,7 +47,15 @@ def main() -> None:
     circuit = network.compiled(network.lay(*prompts), gates == 1, gates)
     assert circuit is not None  # every circuit of so small a network is worth compiling
     finish(circuit.differences())
+    plan = Plan(interventions=(Scale("0.attn.k", 2.0), Scale("0.resid_mid", 2.0)))
+    for other in (weights, _network(_OTHER)):
+        forward(apply(other, Choice(((True,) * 4,))), row, plan)
     sys.stdout.write(f"the sparse kernels are compiled ({time.monotonic() - began:.0f} s)\n")
+
+
+def _network(config: GPTConfig) -> Weights:
+    shapes = expected_shapes(config)
+    return Weights.from_state(config, {name: torch.ones(shape) for name, shape in shapes.items()})
 
 
 if __name__ == "__main__":

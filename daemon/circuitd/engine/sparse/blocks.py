@@ -1,0 +1,378 @@
+"""The blocks of the network on tiles: the same function as `engine.gpt.blocks`, read beside it.
+
+What happens to a tile is queued, and the queue is carried out tile by tile, on all threads, when
+somebody must see every tile at once: attention, a dense product, or a site that the plan names. So
+a tile goes through half a layer in one go while it is in the cache, and a plan that looks at a site
+costs one stop there. Each tile has its own results, so they do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from circuitd.engine.attention import attend
+from circuitd.engine.config import GPTConfig, Location
+from circuitd.engine.plan import Plan
+from circuitd.engine.sparse import tile_kernels as kernels
+from circuitd.engine.sparse.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
+from circuitd.engine.sparse.select import TILE, keep_largest
+from circuitd.engine.sparse.tile_attention import attend_heads
+from circuitd.engine.sparse.tiles import Tiles
+from circuitd.engine.taps import Taps
+
+Array = np.ndarray[Any, Any]
+
+
+class SparseBlocks:
+    """The blocks of one network, for passes that build no graph. Re-entrant: activations belong to
+    a pass.
+    """
+
+    def __init__(self, weights: SparseWeights, n_threads: int | None = None) -> None:
+        self.weights = weights
+        self.n_threads = n_threads or max(1, min(torch.get_num_threads(), os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(max(1, self.n_threads - 1), thread_name_prefix="tiles")
+
+    @staticmethod
+    def why_not(plan: Plan) -> str | None:
+        """What keeps a pass with this plan from running here; None when nothing does."""
+        if plan.is_differentiable:
+            return "a gradient is wanted"
+        return "edges are cut" if plan.cuts else None
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        lengths: tuple[int, ...] | None,
+        taps: Taps,
+        first: int = 0,
+        resid: Tensor | None = None,
+    ) -> Tensor:
+        """The stream before the final norm [B, T, d] of `tokens` [B, T]; zero at padding.
+
+        Starts at layer `first`, on `resid` [B or 1, T, d] where that is given.
+        """
+        tiles = Tiles.pack(tokens, lengths)
+        running = _Pass(self, tiles, taps, first, resid)
+        for i in range(first, self.weights.config.n_layer):
+            taps.check_cancelled()
+            running.layer(i)
+        return running.stream()
+
+    def share(self, work: Callable[[int, int], None], n: int) -> None:
+        """Run `work` on 0 .. n-1, on all threads, the calling one included; it is also told which
+        thread, 0 .. n_threads-1, runs it.
+        """
+        numbers = itertools.count()
+
+        def some(thread: int) -> None:
+            while (number := next(numbers)) < n:
+                work(number, thread)
+
+        others = [self._pool.submit(some, i) for i in range(1, min(self.n_threads, n))]
+        try:
+            some(0)
+        finally:
+            for other in others:
+                other.result()
+
+
+class _Room:
+    """What one tile is computed in, for whoever computes it."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        def room(width: int) -> Array:
+            return np.empty((width, TILE), np.float32)
+
+        self.values = {
+            "attn_in": room(config.d_in),
+            "mlp_in": room(config.d_in),
+            "post_act": room(config.d_mlp),
+            "delta": room(config.d_model),
+        }
+        self.integers = np.empty((5, TILE), np.int32)
+        self.floats = np.empty((3, TILE), np.float32)
+
+
+_Step = Callable[[int, _Room], None]
+_Place = Callable[[int, _Room], Array]
+
+
+class _Pass:
+    """One batch on its way through the blocks."""
+
+    def __init__(
+        self, blocks: SparseBlocks, tiles: Tiles, taps: Taps, first: int, resid: Tensor | None
+    ) -> None:
+        self._blocks, self._tiles, self._taps = blocks, tiles, taps
+        self._config = config = blocks.weights.config
+        self._queue: list[_Step] = []
+        self._rooms: dict[int, _Room] = {}  # by thread
+        #: Values that all tiles keep until the next stop; the others live in a room.
+        self._whole: dict[str, Array] = {}
+        self._x = self._new(config.d_model)
+        self._qkv = self._new(3 * config.d_attn)
+        self._y = self._new(config.d_attn)
+        self._mean = np.zeros((tiles.n_tiles, 1, TILE), np.float32)
+        self._scale = self._new(1)
+        if resid is None:
+            self._queue.append(self._embed)
+        else:
+            tiles.fill(resid, self._x)
+
+    def stream(self) -> Tensor:
+        """The stream as it is now [B, T, d]."""
+        self._settle()
+        return self._tiles.spread(self._x)
+
+    def layer(self, i: int) -> None:
+        """Block `i`."""
+        layer, config = self._blocks.weights.layers[i], self._config
+        self._look(f"{i}.resid_in", self._x)
+        self._keep_whole("attn_in", f"{i}.attn.act_in", layer.c_attn)
+        self._norm(layer.ln_1, f"{i}.attn.norm_scale", "attn_in", layer.attn_pos, "attn_in")
+        self._look_at("attn_in", f"{i}.attn.act_in")
+        self._multiply("attn_in", layer.c_attn, "qkv")
+        n_q, n_k, n_v = self._kept("attn_q"), self._kept("attn_k"), self._kept("attn_v")
+        if min(n_q, n_k, n_v) < config.d_attn:
+            self._queue.append(
+                lambda t, room: kernels.keep_largest_parts(
+                    self._qkv[t], n_q, n_k, n_v, room.integers, room.floats
+                )
+            )
+        self._attend(i, layer)
+        self._look(f"{i}.attn.y", self._y)
+        self._project("y", layer.attn_proj, f"{i}.attn.resid_delta", "attn_out", "resid_post_attn")
+
+        self._look(f"{i}.resid_mid", self._x)
+        self._keep_whole("mlp_in", f"{i}.mlp.act_in", layer.c_fc)
+        self._norm(layer.ln_2, f"{i}.mlp.norm_scale", "mlp_in", layer.mlp_pos, "mlp_in")
+        self._look_at("mlp_in", f"{i}.mlp.act_in")
+        self._keep_whole("post_act", f"{i}.mlp.post_act", layer.c_fc, layer.mlp_proj)
+        self._multiply("mlp_in", layer.c_fc, "post_act")
+        self._activate()
+        self._look_at("post_act", f"{i}.mlp.post_act")
+        self._project(
+            "post_act", layer.mlp_proj, f"{i}.mlp.resid_delta", "mlp_out", "resid_post_mlp"
+        )
+
+    # ------------------------------------------------------------------ what is queued for a tile
+
+    def _embed(self, tile: int, _: _Room) -> None:
+        weights, tiles = self._blocks.weights, self._tiles
+        kernels.embed(
+            tiles.tokens[tile], tiles.positions[tile], weights.wte, weights.wpe, self._x[tile]
+        )
+
+    def _norm(
+        self, norm: NormArrays, site: str, out: str, positions: Array, location: Location
+    ) -> None:
+        """The normed stream with its positional channels, after AbsTopK, in `out`."""
+        n_kept, width, place = self._kept(location), self._config.d_in, self._place(out)
+
+        def measure(t: int, _: _Room) -> None:
+            x, scale = self._x[t], self._scale[t, 0]
+            if norm.is_rms:
+                kernels.rms_scale(x, norm.eps, scale)
+            else:
+                kernels.layer_scale(x, norm.eps, self._mean[t, 0], scale)
+
+        def finish(t: int, room: _Room) -> None:
+            h = place(t, room)
+            kernels.normalise(
+                self._x[t], self._mean[t, 0], self._scale[t, 0], norm.gain, norm.bias, h
+            )
+            if len(positions):
+                kernels.append_positions(self._tiles.positions[t], positions, h)
+            if n_kept < width:
+                keep_largest(h, n_kept, room.integers, room.floats)
+
+        self._queue.append(measure)
+        self._look(site, self._scale)
+        self._queue.append(finish)
+
+    def _multiply(self, source: str, matrix: Matrix, target: str) -> None:
+        """`target` = bias + matrix times `source`."""
+        nonzeros = matrix.nonzeros
+        if nonzeros is None:
+            self._settle()
+            h = self._tiles.spread(self._whole_value(source))
+            product = F.linear(h, matrix.weight.dense, torch.from_numpy(matrix.bias))
+            self._tiles.fill(product, self._whole_value(target))
+            return
+
+        read, write = self._place(source), self._place(target)
+
+        def multiply(t: int, room: _Room) -> None:
+            kernels.multiply(
+                read(t, room), nonzeros.starts, nonzeros.columns, nonzeros.values, matrix.bias,
+                write(t, room),
+            )  # fmt: skip
+
+        self._queue.append(multiply)
+
+    def _activate(self) -> None:
+        """GELU or ReLU of `post_act`, and its AbsTopK."""
+        activate = kernels.gelu if self._config.activation_type == "gelu" else kernels.relu
+        n_kept, width = self._kept("mlp_neuron"), self._config.d_mlp
+        place = self._place("post_act")
+
+        def step(t: int, room: _Room) -> None:
+            x = place(t, room)
+            activate(x)
+            if n_kept < width:
+                keep_largest(x, n_kept, room.integers, room.floats)
+
+        self._queue.append(step)
+
+    def _project(
+        self, source: str, matrix: Matrix, site: str, location: Location, after: Location
+    ) -> None:
+        """What a half block writes: its projection, after AbsTopK, added to the stream."""
+        n_kept, n_kept_after = self._kept(location), self._kept(after)
+        width = self._config.d_model
+        is_relu = self._config.residual_activation_type == "relu"
+        self._keep_whole("delta", site, matrix)
+        place = self._place("delta")
+        self._multiply(source, matrix, "delta")
+        if n_kept < width:
+            self._queue.append(
+                lambda t, room: keep_largest(place(t, room), n_kept, room.integers, room.floats)
+            )
+        self._look_at("delta", site)
+
+        def add(t: int, room: _Room) -> None:
+            x = self._x[t]
+            kernels.add(x, place(t, room))
+            if is_relu:
+                kernels.relu(x)
+            if n_kept_after < width:
+                keep_largest(x, n_kept_after, room.integers, room.floats)
+
+        self._queue.append(add)
+
+    # ----------------------------------------------------------------- what sees all tiles at once
+
+    def _attend(self, i: int, layer: LayerArrays) -> None:
+        """`y` from q, k and v."""
+        d = self._config.d_attn
+        for part, name in ((1, "k"), (0, "q"), (2, "v")):
+            self._look(f"{i}.attn.{name}", self._qkv[:, part * d : (part + 1) * d])
+        self._settle()
+        if self._taps.wants(f"{i}.attn.pattern"):
+            self._attend_visibly(i, layer)
+            return
+        tiles, config = self._tiles, self._config
+        longest = max(tiles.lengths)
+        per_row = -(-2 * self._blocks.n_threads // tiles.n_rows)  # at least two tasks a thread
+        n_heads = -(-config.n_head // min(config.n_head, per_row))
+        tasks = [
+            (row, head) for row in range(tiles.n_rows) for head in range(0, config.n_head, n_heads)
+        ]
+        rooms: dict[int, tuple[Array, Array, Array, Array]] = {}
+
+        def attend_some(number: int, thread: int) -> None:
+            row, head = tasks[number]
+            if thread not in rooms:
+                rooms[thread] = self._attention_room(longest)
+            attend_heads(
+                self._qkv, tiles.starts[row], tiles.lengths[row], head,
+                min(head + n_heads, config.n_head), config.d_head, layer.sinks, *rooms[thread],
+                self._y,
+            )  # fmt: skip
+
+        self._blocks.share(attend_some, len(tasks))
+
+    def _attention_room(self, n: int) -> tuple[Array, Array, Array, Array]:
+        """Queries, keys, values and scores, as `attend_heads` says."""
+        d = self._config.d_head
+
+        def room(*shape: int) -> Array:
+            return np.zeros(shape, np.float32)
+
+        return room(d, TILE), room(n, d), room(d, n), room(n + 1, TILE)
+
+    def _attend_visibly(self, i: int, layer: LayerArrays) -> None:
+        """The same by the dense network's attention, since the plan looks at the pattern."""
+        tiles, config = self._tiles, self._config
+        shape = (tiles.n_rows, tiles.n_positions, 3, config.n_head, config.d_head)
+        q, k, v = tiles.spread(self._qkv).view(shape).permute(2, 0, 3, 1, 4)
+        sinks = torch.from_numpy(layer.sinks) if len(layer.sinks) else None
+        site = f"{i}.attn.pattern"
+        y = attend(q, k, v, sinks, lambda pattern: self._taps(site, pattern))
+        tiles.fill(y.transpose(1, 2).flatten(2), self._y)
+
+    def _look(self, site: str, value: Array) -> None:
+        """Let the plan see, and change, `value` [tiles, C, TILE] of every tile."""
+        if not self._taps.wants(site):
+            return
+        self._settle()
+        computed = self._tiles.spread(value)
+        left = self._taps(site, computed)
+        if left is not computed:
+            self._tiles.fill(left, value)
+
+    def _look_at(self, kind: str, site: str) -> None:
+        if self._taps.wants(site):
+            self._look(site, self._whole_value(kind))
+
+    def _settle(self) -> None:
+        """Carry out the queue, tile by tile."""
+        steps, self._queue = self._queue, []
+        if not steps:
+            return
+
+        def run(tile: int, thread: int) -> None:
+            if thread not in self._rooms:
+                self._rooms[thread] = _Room(self._config)
+            for step in steps:
+                step(tile, self._rooms[thread])
+
+        self._blocks.share(run, self._tiles.n_tiles)
+
+    # ------------------------------------------------------------------------ where values live
+
+    def _new(self, width: int) -> Array:
+        value = np.empty((self._tiles.n_tiles, width, TILE), np.float32)
+        value[-1] = 0  # not every step writes the lanes without a token
+        return value
+
+    def _keep_whole(self, kind: str, site: str, *matrices: Matrix) -> None:
+        """Decide where `kind` lives until it is written next: among all tiles if somebody stops to
+        look at it or to multiply it densely, else in the room of whoever computes the tile.
+        """
+        needed = self._taps.wants(site) or any(matrix.nonzeros is None for matrix in matrices)
+        if needed and kind not in self._whole:
+            self._whole[kind] = self._new(self._width(kind))
+        elif not needed:
+            self._whole.pop(kind, None)
+
+    def _width(self, kind: str) -> int:
+        config = self._config
+        widths = {"post_act": config.d_mlp, "delta": config.d_model}
+        return widths.get(kind, config.d_in)
+
+    def _place(self, kind: str) -> _Place:
+        """Where the steps queued from now on find `kind`."""
+        whole = {"qkv": self._qkv, "y": self._y}.get(kind, self._whole.get(kind))
+        if whole is not None:
+            return lambda t, _: whole[t]
+        return lambda _, room: room.values[kind]
+
+    def _whole_value(self, kind: str) -> Array:
+        if kind == "qkv":
+            return self._qkv
+        return self._y if kind == "y" else self._whole[kind]
+
+    def _kept(self, location: Location) -> int:
+        k = self._config.kept(location)
+        return self._config.location_width(location) if k is None else k

@@ -1,0 +1,261 @@
+"""A pass on the sparse blocks is a pass through the network: any plan, any batch, any density."""
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuitd.engine import interventions as acts
+from circuitd.engine.config import LOCATIONS
+from circuitd.engine.cuts import Cut
+from circuitd.engine.errors import Cancelled
+from circuitd.engine.gpt import forward, forward_from
+from circuitd.engine.plan import Gradient, LogitDifference, Plan, Record
+from circuitd.engine.sites import sites, sites_by_name
+from circuitd.engine.sparse.blocks import SparseBlocks
+from circuitd.engine.sparse.choice import Choice, apply, choose
+from circuitd.engine.sparse.matrices import SparseWeights
+from circuitd.engine.sparse.select import keep_largest
+from circuitd.engine.weights import Weights
+from small_models import (
+    REPRODUCIBLE,
+    TINY,
+    configs,
+    golden_config,
+    golden_state,
+    golden_vectors,
+    random_model,
+    tokens_for,
+)
+
+DEEP = dataclasses.replace(
+    TINY, n_layer=3, block_size=48, d_model=24, d_mlp=40, afrac=0.5, d_pos_emb=6,
+    enable_bigram_table=True,
+    afrac_loctypes=tuple(place for place in LOCATIONS if not place.startswith("resid")),
+)  # fmt: skip
+
+
+def on_nonzeros(weights, is_sparse=(True, True, True, True), n_threads=2):
+    nonzeros = SparseWeights.of(weights, (is_sparse,) * weights.config.n_layer)
+    return dataclasses.replace(weights, sparse=SparseBlocks(nonzeros, n_threads))
+
+
+def assert_same(found, expected, lengths, n_positions):
+    """Equal at every real token; what stands at padding means nothing."""
+    lengths = torch.tensor(lengths)
+    is_real = torch.arange(n_positions) < lengths[:, None]
+
+    def close(a, b):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+    assert found.records.keys() == expected.records.keys()
+    for name, value in expected.records.items():
+        of_queries = name.endswith("pattern")
+        a, b = (x.transpose(1, 2) if of_queries else x for x in (found.records[name], value))
+        close(a[is_real], b[is_real])
+    if expected.logits is not None:
+        by_token = expected.logits.ndim == 3
+        close(*((x.logits[is_real] if by_token else x.logits) for x in (found, expected)))
+    if expected.loss is not None:
+        close(found.loss, expected.loss)
+        close(found.token_loss, expected.token_loss)
+
+
+@st.composite
+def interventions(draw, config, n_rows, n_positions, seed):
+    """One intervention of any kind that its site takes, on any selection."""
+    site = draw(st.sampled_from(sites(config)))
+    random = torch.Generator().manual_seed(seed)
+
+    def values(*shape):
+        return torch.randn(shape, generator=random)
+
+    selection = {}
+    if draw(st.booleans()):
+        selection["positions"] = tuple(draw(st.sets(st.integers(0, n_positions - 1), min_size=1)))
+    if draw(st.booleans()):
+        selection["rows"] = tuple(draw(st.sets(st.integers(0, n_rows - 1), min_size=1)))
+    if site.kind == "pattern":
+        return draw(
+            st.sampled_from([acts.Zero(site.name, **selection), acts.Scale(site.name, 0.5)])
+        )
+    width = site.width
+    patch = acts.Patch if site.is_activation else acts.Freeze
+    makers = [
+        lambda: acts.Zero(site.name, **selection),
+        lambda: acts.Mean(site.name, values(width), **selection),
+        lambda: acts.Set(site.name, 0.7, **selection),
+        lambda: acts.Scale(site.name, 1.5, **selection),
+        lambda: acts.Add(site.name, values(width), **selection),
+        lambda: acts.Clamp(site.name, -0.2, 0.4, **selection),
+        lambda: acts.Project(site.name, values(1, width), keep=False, **selection),
+        lambda: patch(site.name, values(n_rows, n_positions, width), **selection),
+        lambda: acts.Keep(site.name, values(width) > 0, values(width), **selection),
+        lambda: acts.Gate(site.name, values(n_rows, width).sigmoid(), None, **selection),
+    ]
+    return draw(st.sampled_from(makers))()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), config=configs(), seed=st.integers(0, 2**16))
+def test_any_plan_on_any_network_equals_the_dense_execution(data, config, seed):
+    weights = random_model(config, seed)
+    n_rows, n_positions = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 12))
+    lengths = data.draw(st.lists(st.integers(1, n_positions), min_size=n_rows, max_size=n_rows))
+    tokens = tokens_for(config, n_rows, n_positions, seed)
+    targets = torch.where(torch.arange(n_positions) < 2, tokens, -1)
+    plan = Plan(
+        record=tuple(
+            Record(site.name)
+            for site in data.draw(st.lists(st.sampled_from(sites(config)), unique=True))
+        ),
+        interventions=tuple(
+            data.draw(interventions(config, n_rows, n_positions, seed + i))
+            for i in range(data.draw(st.integers(0, 3)))
+        ),
+        logits=data.draw(st.sampled_from(["all", "last", "none"])),
+        targets=data.draw(st.sampled_from([None, targets])),
+        lengths=data.draw(st.sampled_from([None, torch.tensor(lengths)])),
+    )
+    if plan.lengths is None:
+        lengths = [n_positions] * n_rows
+    is_sparse = data.draw(st.tuples(*[st.booleans()] * 4))
+    found = forward(on_nonzeros(weights, is_sparse), tokens, plan)
+    assert found.execution == "sparse"
+    assert_same(found, forward(weights, tokens, plan), lengths, n_positions)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_the_published_networks_golden_vectors_come_out(looks):
+    """Through the fused stages, and again with a stop at every site."""
+    config = golden_config(REPRODUCIBLE)
+    weights = on_nonzeros(Weights.from_state(config, golden_state(REPRODUCIBLE)))
+    golden = golden_vectors(REPRODUCIBLE)
+    record = tuple(Record(name) for name in sites_by_name(config)) if looks else ()
+    plan = Plan(record=record, targets=golden["targets"])
+    run = forward(weights, golden["tokens"], plan)
+    assert run.execution == "sparse"
+    torch.testing.assert_close(run.logits, golden["logits"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run.loss, golden["loss"], rtol=1e-5, atol=1e-6)
+    for name, value in run.records.items():
+        if name in golden:
+            torch.testing.assert_close(value, golden[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("start_layer", [0, 1, 3])
+def test_a_pass_from_a_later_layer_continues_the_first(start_layer):
+    weights = random_model(DEEP)
+    tokens, lengths = tokens_for(DEEP, 3, 30), torch.tensor([30, 4, 17])
+    site = "final_resid" if start_layer == 3 else f"{start_layer}.resid_in"
+    plan = Plan(lengths=lengths)
+    whole = forward(weights, tokens, dataclasses.replace(plan, record=(Record(site),)))
+    found = forward_from(on_nonzeros(weights), tokens, start_layer, whole.records[site], plan)
+    assert found.execution == "sparse"
+    assert_same(found, dataclasses.replace(whole, records={}), lengths.tolist(), 30)
+
+
+def test_neither_threads_nor_the_rest_of_the_batch_change_a_bit():
+    weights = random_model(DEEP)
+    tokens, lengths = tokens_for(DEEP, 5, 40), torch.tensor([40, 3, 21, 16, 33])
+    plan = Plan(record=(Record("1.mlp.post_act"),), lengths=lengths)
+    runs = [forward(on_nonzeros(weights, n_threads=n), tokens, plan) for n in (1, 2, 5)]
+    for run in runs[1:]:
+        assert torch.equal(run.records["1.mlp.post_act"], runs[0].records["1.mlp.post_act"])
+    alone = forward(on_nonzeros(weights), tokens[2:3, :21], Plan(record=plan.record))
+    assert torch.equal(
+        alone.records["1.mlp.post_act"][0], runs[0].records["1.mlp.post_act"][2, :21]
+    )
+
+
+def test_two_plans_at_once_on_one_model_do_not_meet():
+    weights = on_nonzeros(random_model(DEEP))
+    tokens = tokens_for(DEEP, 4, 48)
+    plans = [Plan(), Plan(interventions=(acts.Zero("0.mlp.post_act"),))]
+    expected = [forward(weights, tokens, plan).logits for plan in plans]
+    found: list[list[torch.Tensor]] = [[], []]
+    start = threading.Barrier(2)
+
+    def ask(which):
+        start.wait()
+        for _ in range(10):
+            found[which].append(forward(weights, tokens, plans[which]).logits)
+
+    threads = [threading.Thread(target=ask, args=(which,)) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for which in range(2):
+        assert all(torch.equal(logits, expected[which]) for logits in found[which])
+
+
+def test_a_cancelled_pass_ends_between_two_layers():
+    asked = []
+
+    def cancelled():
+        asked.append(True)
+        return len(asked) == 3
+
+    with pytest.raises(Cancelled):
+        forward(on_nonzeros(random_model(DEEP)), tokens_for(DEEP, 1, 8), Plan(cancelled=cancelled))
+    assert len(asked) == DEEP.n_layer
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        (
+            Plan(gradient=Gradient(LogitDifference(1, 2), ("0.mlp.post_act",))),
+            "a gradient is wanted",
+        ),
+        (Plan(cuts=(Cut("0.mlp.act_in", "0.mlp.post_act", 1, 2),)), "edges are cut"),
+    ],
+)
+def test_what_it_cannot_do_runs_densely_and_says_so(plan, reason):
+    weights, tokens = random_model(DEEP), tokens_for(DEEP, 2, 9)
+    found, expected = forward(on_nonzeros(weights), tokens, plan), forward(weights, tokens, plan)
+    assert found.execution == f"dense, since {reason}"
+    assert expected.execution == "dense"
+    assert torch.equal(found.logits, expected.logits)
+
+
+def test_the_choice_is_measured_and_can_be_applied_again():
+    weights = random_model(DEEP)
+    choice = choose(weights)
+    assert choice.dense_s > 0
+    assert choice.sparse_s > 0
+    assert (choice.sparse_s < choice.dense_s) == bool(choice.is_sparse)
+    assert choice.summary.startswith("sparse" if choice.is_sparse else "dense, since sparse took")
+    forced = Choice(((True, False, True, True),) * 3, "", 2.0, 1.0)
+    assert forced.summary == "sparse (9 of 12 matrices, 2.0 times as fast as dense)"
+    running = apply(weights, forced)
+    assert running.nbytes > weights.nbytes
+    assert forward(running, tokens_for(DEEP, 1, 5)).execution == "sparse"
+    assert apply(running, Choice(reason="asked")).sparse is None
+    with pytest.raises(ValueError, match="2 layers, the network has 3"):
+        apply(weights, Choice(((True,) * 4,) * 2))
+
+
+def test_a_model_in_half_precision_stays_dense():
+    weights = random_model(TINY, dtype=torch.bfloat16)
+    assert choose(weights).summary == "dense, since it is in bfloat16 and the kernels take float32"
+
+
+@pytest.mark.parametrize("n_lanes", [16, 24])
+def test_of_tied_magnitudes_the_first_channels_stay(n_lanes):
+    x = np.tile(np.array([1, -2, 2, 2, -1, 0], np.float32)[:, None], (1, n_lanes))
+    keep_largest(x, 2, np.empty((5, n_lanes), np.int32), np.empty((3, n_lanes), np.float32))
+    assert x[:, 0].tolist() == [0, -2, 2, 0, 0, 0]
+    assert (x == x[:, :1]).all()
+
+
+def test_infinities_and_nans_end_the_selection_like_any_value():
+    x = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    x[3], x[5, ::2], x[7, 4:] = np.inf, np.nan, -np.nan
+    keep_largest(x, 10, np.empty((5, 16), np.int32), np.empty((3, 16), np.float32))
+    assert ((x != 0).sum(0) == 10).all()
+    assert np.isinf(x[3]).all()
