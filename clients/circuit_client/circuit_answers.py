@@ -53,6 +53,25 @@ class NodeActivity(Answer[NodeSampled]):
         """The node's value at each of these tokens, [2n, T]."""
         return self._of_task(self.raw.task_activations)
 
+    @property
+    def head(self) -> int | None:
+        """The head that the node is a query, key or value of; None for any other node."""
+        return self.raw.head
+
+    @cached_property
+    def attention_rows(self) -> np.ndarray:
+        """Which rows of the task's prompts `attention` is on, [2m]."""
+        m, n = len(self.attention) // 2, len(self.task_tokens) // 2
+        return np.concatenate([np.arange(m), n + np.arange(m)])
+
+    @cached_property
+    def attention(self) -> np.ndarray:
+        """Its head's pattern on some of the task's prompts, [2m, T, keys]: by query and key, T as
+        long as the longest of them; the sink, where there is one, is one more last key.
+        """
+        hint = "Ask for a query, key or value, with task= or circuit="
+        return self._optional(self.raw.attention, "attention", hint).numpy()
+
     def _of_task(self, tensor: object) -> np.ndarray:
         hint = "Ask with task= or circuit="
         return self._optional(tensor, "values on a task", hint).numpy()  # pyright: ignore[reportArgumentType]  # a Tensor or None

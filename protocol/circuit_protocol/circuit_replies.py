@@ -147,6 +147,10 @@ class NodeSampled(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="cir
     """Answers circuits.samples. Task tensors: tokens [2n, T], lengths [2n], activations [2n, T];
     row i and row i+n are a pair. `quantiles` are of the pretraining text at 0, .001, .01, .1, .5,
     .9, .99, .999 and 1.
+
+    Of a query, key or value on a task also `attention` [2m, T', keys], the pattern of its `head` on
+    rows 0 to m-1 and n to n+m-1, of which the longest has T' tokens: by query and key; the sink,
+    where there is one, is one more last key.
     """
 
     site: str
@@ -157,6 +161,8 @@ class NodeSampled(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="cir
     task_tokens: Tensor | None = None
     task_lengths: Tensor | None = None
     task_activations: Tensor | None = None
+    head: int | None = None
+    attention: Tensor | None = None
 
 
 class CircuitExported(

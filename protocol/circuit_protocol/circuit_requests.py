@@ -20,6 +20,10 @@ class Prune(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag="pr
     per task and seed and cut at each target by bisection on fixed pairs. `search` tries that many
     settings around the given ones and keeps the best per task. Found circuits are stored under
     `sweep` (None: a name from method, ablation and seed) unless `save` is false.
+
+    What is resampled has no value of its own that a gate or a gradient could lead to. So under
+    `ablation` "resample" nodes are ranked as under "mean" (all methods but activation patching and
+    chance, which need no such value), while the ranking is cut, trimmed and scored by resampling.
     """
 
     tasks: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=256)]
@@ -117,7 +121,8 @@ class NodeSamples(
     """Where a node is active: windows of pretraining text around its smallest and largest values,
     at several fractions of the distribution, and its values on the task's prompts.
 
-    Without `circuit` in the whole model, else in the circuit.
+    Without `circuit` in the whole model, else in the circuit. A query, key or value comes with the
+    attention pattern of its head on the first `n_attention_pairs` of these prompts.
     """
 
     site: Name
@@ -128,6 +133,7 @@ class NodeSamples(
     #: Tokens before and after the one sampled.
     context: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 50
     n_pairs: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    n_attention_pairs: Annotated[int, msgspec.Meta(ge=0, le=16)] = 2
     seed: int = 0
 
 

@@ -89,7 +89,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a circuit came about; enough to make it again.
 
     `parents` are ids of the circuits it was edited or combined from. `imported_config` is the
-    configuration that an imported file carried, as JSON.
+    configuration that an imported file carried, as JSON. `ranked_under` is what the other nodes
+    were held at while nodes were ranked, where that differs from the circuit's ablation.
     """
 
     origin: Origin
@@ -100,6 +101,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target_loss: float | None = None
     target_k: int | None = None
     settings: PruneSettings | None = None
+    ranked_under: AblationKind | None = None
     n_trials: int = 0
     parents: tuple[str, ...] = ()
     imported_config: str | None = None

@@ -81,6 +81,13 @@ def sampling(request: cq.NodeSamples, frames: list) -> Iterator[Out]:
             bands=(cr.SampleBand(fraction=0.001, end="top", windows=(window,)),),
             task_tokens=pack(np.array([[1, 2], [3, 0]], np.int32), body),
             task_lengths=pack(np.array([2, 1]), body),
+            head=None if ".attn.q" not in request.site else 3,
+            attention=None
+            if ".attn.q" not in request.site
+            else pack(
+                np.array([[[0.5, 0, 0.5], [0.25, 0.5, 0.25]], [[1, 0, 0], [0, 0, 0]]], np.float32),
+                body,
+            ),
             task_activations=pack(np.array([[0.5, 1.5], [-1.0, 0.0]], np.float32), body),
         ),
         body,
@@ -489,6 +496,13 @@ def test_samples_are_drawn_on_their_tokens(fake: ScriptedDaemon, type_: Run) -> 
     assert "task, first of each pair\nif⁺²⟦ x⟧⁺⁷" in out
     document = json.loads(type_("circuits", "samples", "a[7]", "--json")[1])
     assert document["task"]["activations"] == [[0.5, 1.5], [-1.0]]
+    assert "attention" not in out
+    assert document["attention"] is None
+    _, out, _ = type_("circuits", "samples", "10.attn.q[657]", "--circuit", "3f9a")
+    drawn = out.partition("attention of head 3, from the last token\n")[2]
+    assert drawn.startswith("if²⟦ x⟧⁴\n  from ␣x, 25% to the sink")
+    document = json.loads(type_("circuits", "samples", "10.attn.q[657]", "--json")[1])
+    assert (document["attention"]["head"], document["attention"]["rows"]) == (3, [0, 1])
     assert type_("circuits", "samples", "2.mlp.post_act")[0] == 2
     assert type_("circuits", "samples", "2.mlp.post_act:7", "--json")[0] == 0
 

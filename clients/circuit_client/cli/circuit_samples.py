@@ -22,6 +22,8 @@ from circuit_client.render.heat import Scale, legend, number, scale_for, token_h
 from circuit_client.render.style import Line, Span
 from circuit_client.sync import Connection
 
+_SHARES = Scale("sequential", 1.0, "of the attention")
+
 
 @command(
     "samples",
@@ -52,7 +54,8 @@ def samples(
 ) -> None:
     """Where a node is active: text around its smallest and largest values, and a task's prompts.
 
-    NODE is SITE[CHANNEL] or SITE:CHANNEL, like 2.mlp.post_act:863.
+    A query, key or value brings its head's attention on some of these prompts along. NODE is
+    SITE[CHANNEL] or SITE:CHANNEL, like 2.mlp.post_act:863.
     """
     places = read_nodes(node)
     if len(places) != 1 or len(places[0].channels or ()) != 1:
@@ -89,6 +92,9 @@ def _document(answer: NodeActivity) -> Any:
         "quantiles_at": answer.QUANTILES_AT,
         "bands": raw.bands,
         "task": of_task,
+        "attention": None
+        if raw.attention is None
+        else {"head": raw.head, "rows": answer.attention_rows, "patterns": answer.attention},
     }
 
 
@@ -118,6 +124,13 @@ def _sample_lines(answer: NodeActivity, names: dict[int, bytes], out: Output) ->
             for tokens, row in some:
                 data = [names[t] for t in tokens]
                 lines += token_heatmap(data, row, scale, columns=out.columns, **style)
+    if raw.attention is not None:
+        lines += [(), legend(_SHARES, **style)]
+        lines += [(Span(f"attention of head {raw.head}, from the last token", bold=True),)]
+        rows = rows_of(answer.task_tokens, answer.task_lengths)
+        has_sink = answer.attention.shape[2] > answer.attention.shape[1]
+        for row, pattern in zip(answer.attention_rows, answer.attention, strict=True):
+            lines += _attended(rows[row], pattern, len(rows[row]) - 1, has_sink, names, out)
     return lines
 
 
@@ -199,9 +212,8 @@ def _attention_lines(
         others = f" (but in {', '.join(map(str, layers))})" if layers else ""
         text = f"the circuit keeps no query, key or value in layer {answer.layer}{others}"
         return [(Span(text),)]
-    scale = Scale("sequential", 1.0, "of the attention")
     style = {"depth": out.depth, "theme": out.theme, "ascii_only": out.ascii_only}
-    lines: list[Line] = [legend(scale, **style)]
+    lines: list[Line] = [legend(_SHARES, **style)]
     rows = rows_of(answer.tokens, answer.lengths)
     for head in answer.heads:
         lines += [(), (Span(f"layer {answer.layer} head {head}", bold=True),)]
@@ -209,11 +221,28 @@ def _attention_lines(
             at = query if query >= 0 else len(row) + query
             if not 0 <= at < len(row):
                 raise click.BadParameter(f"{len(row)} tokens have no {query}.", param_hint="--at")
-            shares = answer[head][i, at]
-            data = [names[t] for t in row[: at + 1]]
-            lines += token_heatmap(
-                data, np.asarray(shares[: at + 1]).tolist(), scale, columns=out.columns, **style
-            )
-            sink = f", {shares[-1]:.0%} to the sink" if answer.has_sink else ""
-            lines.append((Span(f"  from {quoted(names[row[at]], out)}{sink}", color="dim"),))
+            lines += _attended(row, answer[head][i], at, answer.has_sink, names, out)
     return lines
+
+
+def _attended(
+    tokens: list[int],
+    pattern: np.ndarray,
+    at: int,
+    has_sink: bool,
+    names: dict[int, bytes],
+    out: Output,
+) -> list[Line]:
+    """Where position `at` of `tokens` attends, by a head's `pattern` [T, keys]."""
+    shares = pattern[at]
+    lines = token_heatmap(
+        [names[t] for t in tokens[: at + 1]],
+        np.asarray(shares[: at + 1]).tolist(),
+        _SHARES,
+        columns=out.columns,
+        depth=out.depth,
+        theme=out.theme,
+        ascii_only=out.ascii_only,
+    )
+    sink = f", {shares[-1]:.0%} to the sink" if has_sink else ""
+    return [*lines, (Span(f"  from {quoted(names[tokens[at]], out)}{sink}", color="dim"),)]

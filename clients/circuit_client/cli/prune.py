@@ -63,7 +63,9 @@ SETTING_HELPS = {
 @click.option("--method", type=click.Choice(get_args(Method)), default="learned",
               show_default=True, help="How nodes are ranked.")  # fmt: skip
 @click.option("--ablation", type=click.Choice(get_args(AblationKind)), default="mean",
-              show_default=True, help="What the other nodes are held at.")  # fmt: skip
+              show_default=True,
+              help="What the other nodes are held at. Resampled ones are ranked at their "
+              "means.")  # fmt: skip
 @click.option("--search", type=click.IntRange(0, 10_000), default=0, metavar="N",
               help="Try N settings around the given ones, keep the best per task.")  # fmt: skip
 @click.option("--sweep", metavar="NAME", help="Store under this name; else one is made.")

@@ -111,6 +111,8 @@ def fact_lines(shown: CircuitShown) -> list[Line]:
         c = circuit.calibration
         pairs.append(("calibration", f"answer logits times {c.scale:.4g}, bias {c.bias:+.4g}"))
     pairs.append(("found", f"{caption.how(shown)}, in {duration(found.seconds)}"))
+    if found.ranked_under is not None:
+        pairs.append(("ranked", f"under {found.ranked_under} ablation, cut under the circuit's"))
     if found.settings is not None:
         import msgspec
 

@@ -184,12 +184,14 @@ def samples(
     n_windows: int = 5,
     context: int = 50,
     n_pairs: int = 16,
+    n_attention_pairs: int = 2,
     seed: int = 0,
     **options: Unpack[ModelOptions],
 ) -> Call[Progress, NodeActivity]:
     """Where a node is active, in the whole model or in a circuit: pretraining text, task prompts.
 
-    `context` is how many tokens before and after each sampled one come along.
+    `context` is how many tokens before and after each sampled one come along. A query, key or value
+    brings the attention of its head on the first `n_attention_pairs` of the task's pairs.
     """
     if circuit is not None:
         model = model_of(circuit, model)
@@ -202,6 +204,7 @@ def samples(
         n_windows=n_windows,
         context=context,
         n_pairs=n_pairs,
+        n_attention_pairs=n_attention_pairs,
         seed=seed,
         **fields,
     )

@@ -131,6 +131,46 @@ def activations(
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The pattern of one head, float32 [B, T, keys]: 0 where the query or the key is padding."""
+
+    head: int
+    pattern: np.ndarray
+
+
+def head_attention(
+    weights: Weights,
+    text: Text,
+    site: str,
+    channel: int,
+    surroundings: Surroundings = IN_THE_MODEL,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+) -> Attention | None:
+    """The attention of the head that a query, key or value belongs to, in one pass over `text`;
+    None for any other node.
+    """
+    layer, _, kind = site.partition(".")
+    if kind not in ("attn.q", "attn.k", "attn.v"):
+        return None
+    head = channel // weights.config.d_head
+    interventions, cuts = surroundings
+    name = f"{layer}.attn.pattern"
+    plan = Plan(
+        record=(Record(name, heads=(head,)),),
+        interventions=interventions,
+        cuts=cuts,
+        logits="none",
+        lengths=text.lengths,
+        stop_after=name,
+        cancelled=cancelled,
+    )
+    recorded = forward(weights, text.tokens, plan).records[name].float().cpu()[:, 0]
+    real = torch.arange(text.tokens.shape[1]) < text.lengths[:, None]
+    return Attention(head, recorded.where(real[:, :, None], 0).numpy())
+
+
 def bands(
     tokens: np.ndarray, values: np.ndarray, *, n_windows: int, context: int, seed: int
 ) -> Iterator[Band]:

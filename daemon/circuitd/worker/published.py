@@ -3,6 +3,9 @@
 The published form knows neither ablation kind (it is mean ablation), nor cut edges, nor
 calibration, nor the model's hash: a file of ours carries these in its `prune_config`, under
 `circuitd`, so that it comes back as the same circuit.
+
+Attention patterns have no place in it: the published viewer draws attention from the queries and
+keys among a file's task samples. `circuits.samples` and `circuits.attention` have them.
 """
 
 from __future__ import annotations

@@ -310,6 +310,48 @@ def test_samples_are_windows_of_the_extremes_of_a_nodes_values(desk, sample, in_
     assert not on_task[np.arange(lengths.max()) >= lengths[:, None]].any()
 
 
+@pytest.mark.parametrize("in_circuit", [False, True])
+def test_samples_of_a_query_bring_its_heads_attention_on_a_few_prompts(desk, sample, in_circuit):
+    shown = imported(desk, made(desk, share=0.6))
+    asked = cq.NodeSamples(
+        id="1",
+        model=MODEL,
+        site="1.attn.q",
+        channel=21,
+        task=TASK,
+        circuit=shown.summary.id if in_circuit else None,
+        n_pairs=5,
+        n_attention_pairs=2,
+    )
+    answered = desk.ask(asked)
+    reply = answered.reply
+    assert isinstance(reply, NodeSampled)
+    assert reply.head == 21 // CONFIG.d_head
+    rows = [0, 1, 5, 6]
+    lengths = desk.array(reply.task_lengths, answered)[rows]
+    tokens = desk.array(reply.task_tokens, answered)[rows, : lengths.max()].astype(np.int32)
+    frames: list[Frame] = []
+    prompts = Prompts(tokens=pack(tokens, frames), lengths=tuple(lengths.tolist()))
+    by_hook = Hook(
+        id="1",
+        model=MODEL,
+        input=PromptInput(prompts=prompts),
+        records=(Record(site="1.attn.pattern"),),
+        interventions=(Keep(site="*", nodes=shown.circuit.nodes),) if in_circuit else (),
+    )
+    recorded = desk.ask(by_hook, frames)
+    expected = desk.array(recorded.reply.recorded[0].value, recorded)[:, reply.head]
+    found = desk.array(reply.attention, answered)
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(found[row, :length], expected[row, :length], atol=1e-6)
+        np.testing.assert_allclose(found[row, :length].sum(1), 1, atol=1e-5)
+        assert not found[row, length:].any()
+    for other in (replace(asked, n_attention_pairs=0), replace(asked, site="1.mlp.act_in")):
+        without = desk.ask(other).reply
+        assert isinstance(without, NodeSampled)
+        assert (without.head, without.attention) == (None, None)
+
+
 def test_samples_of_a_model_without_text_and_of_a_node_that_is_none_say_so(desk):
     asked = cq.NodeSamples(id="1", model=MODEL, site="0.attn.q", channel=3)
     failed = desk.fail(asked)

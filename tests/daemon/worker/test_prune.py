@@ -80,6 +80,35 @@ def test_a_task_the_model_cannot_do_is_refused_with_its_loss_before_learning(des
     assert failed.error.found == f"a loss of {loss:.4f}"
 
 
+@pytest.mark.parametrize(
+    ("method", "ablation", "ranked_under"),
+    [
+        ("learned", "resample", "mean"),
+        ("attribution", "resample", "mean"),
+        ("random", "resample", None),
+        ("learned", "zero", None),
+    ],
+)
+def test_a_circuit_says_under_which_other_ablation_its_nodes_were_ranked(
+    desk, method, ablation, ranked_under
+):
+    request = replace(ASKED, method=method, ablation=ablation, ks=(9,), save=False)
+    (circuit,) = desk.ask(request).reply.found
+    assert (circuit.ablation, circuit.found.ranked_under) == (ablation, ranked_under)
+    # Its loss is under its own.
+    given = TaskInput(task=TASK, n=8, split="train")
+    asked = Ablate(id="a", model=MODEL, input=given, keep=circuit.nodes, kind=ablation)
+    assert circuit.measured.loss == pytest.approx(desk.ask(asked).reply.base_loss, abs=1e-5)
+
+
+def test_resampling_ranks_as_the_mean_does(desk):
+    by_mean, by_resampling = (
+        desk.ask(replace(ASKED, ablation=kind, ks=(9,), save=False)).reply.found[0].nodes
+        for kind in ("mean", "resample")
+    )
+    assert by_mean == by_resampling
+
+
 def test_a_target_out_of_reach_fails_alone(desk):
     result = desk.ask(replace(ASKED, target_losses=(0.01,))).reply
     assert isinstance(result, PruneResult)

@@ -58,6 +58,8 @@ N_DETAIL_PAIRS = 32
 #: A circuit with more nodes and edges than this is stored without their deltas: they would take
 #: longer than finding it did. `circuits.measure` computes them when somebody asks.
 N_MEASURED_PARTS = 1500
+#: Rankings that need no fixed value of an ablated node.
+_RANKED_BY_RESAMPLING = ("activation_patching", "random")
 _DEFAULT_TARGET = Target(loss=0.15)
 
 
@@ -336,6 +338,9 @@ class _Finder:
                 target_loss=target.loss,
                 target_k=target.k,
                 settings=settings if is_learned else None,
+                ranked_under=model.stand_in
+                if given.ablation == "resample" and given.method not in _RANKED_BY_RESAMPLING
+                else None,
                 n_trials=given.search if is_learned else 0,
                 note=f"execution: {problem.gated.execution}",
             ),

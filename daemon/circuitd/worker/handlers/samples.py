@@ -17,11 +17,13 @@ from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.samples import (
     IN_THE_MODEL,
     QUANTILES,
+    Attention,
     Band,
     Surroundings,
     Text,
     activations,
     bands,
+    head_attention,
     in_circuit,
 )
 from circuitd.circuits.value import mask_of
@@ -63,6 +65,10 @@ def run(request: NodeSamples, context: Context) -> Steps:
             cancelled=context.stop,
         )
         on_task = found[request.site][:, :, 0]
+    attention = None
+    if prompts is not None and request.n_attention_pairs:
+        attention = _attention(context, request, prompts, surroundings)
+        yield None
     tokens = text.tokens.numpy()
     chosen = bands(
         tokens, values, n_windows=request.n_windows, context=request.context, seed=request.seed
@@ -79,8 +85,26 @@ def run(request: NodeSamples, context: Context) -> Steps:
                 task_tokens=None if prompts is None else parcel.put(prompts.tokens.int()),
                 task_lengths=None if prompts is None else parcel.put(prompts.lengths.int()),
                 task_activations=None if on_task is None else parcel.put(on_task),
+                head=None if attention is None else attention.head,
+                attention=None if attention is None else parcel.put(attention.pattern),
             )
         )
+
+
+def _attention(
+    context: Context, request: NodeSamples, prompts: ScoredPrompts, surroundings: Surroundings
+) -> Attention | None:
+    """The pattern of the node's head on the first pairs; None for a node that belongs to none."""
+    pairs = torch.arange(min(request.n_attention_pairs, len(prompts) // 2))
+    few = prompts.pairs(pairs)
+    return head_attention(
+        context.model.weights,
+        Text(few.tokens.cpu(), few.lengths.cpu()),
+        request.site,
+        request.channel,
+        surroundings,
+        cancelled=context.stop,
+    )
 
 
 def surroundings_of(context: Context, circuit: Circuit) -> Surroundings:
