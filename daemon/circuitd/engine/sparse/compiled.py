@@ -19,8 +19,9 @@ import numpy as np
 
 from circuitd.engine.sparse import compiled_plan as p
 from circuitd.engine.sparse.compiled_circuit import compile_circuit
-from circuitd.engine.sparse.compiled_kernel import Cuts, Entries, Work, make_work, score_masks
+from circuitd.engine.sparse.compiled_kernel import score_masks
 from circuitd.engine.sparse.compiled_prompts import LaidPrompts
+from circuitd.engine.sparse.compiled_work import Work, make_work
 from circuitd.engine.sparse.layout import Network, Sizes
 from circuitd.engine.steps import Steps
 
@@ -35,7 +36,9 @@ NO_CUTS: Final[EdgePlaces] = (
     np.empty(0, np.float32),
 )
 #: Most that one thread does between two steps, in lane operations (some 20 ms).
-_STEP: Final = 2e8
+_STEP: Final = 6e7
+#: Operations that one token's attention to another takes beside those of its channels.
+_EXPONENTIAL: Final = 30
 #: Most bytes of the base's stream that are kept; beyond it variants start at the beginning.
 _MOST_BYTES: Final = 2**28
 
@@ -68,7 +71,7 @@ class CompiledCircuit:
         self._places = _Places(self._plan, sizes, len(kept))
         self._rooms: SimpleQueue[tuple[tuple[int, int], Work]] = SimpleQueue()
         self._base_cuts = NO_CUTS
-        self._entries: Entries | None = None
+        self._entries: p.Entries | None = None
         self._cost = _cost(self._plan)
 
     @property
@@ -93,7 +96,7 @@ class CompiledCircuit:
         n_lanes = len(lanes.letters)
         if 4 * n * (turn * n_lanes + after * len(self._prompts)) > _MOST_BYTES:
             return
-        entries = Entries(
+        entries = p.Entries(
             np.empty((turn, n, n_lanes), np.float32),
             np.empty((after, n, len(self._prompts)), np.float32),
         )
@@ -132,7 +135,7 @@ class CompiledCircuit:
         return min(halves)
 
     def _run(
-        self, variants: Sequence[Variant], first_halves: Array, entries: Entries, keeps: bool
+        self, variants: Sequence[Variant], first_halves: Array, entries: p.Entries, keeps: bool
     ) -> Iterator[Array | None]:
         """One group of variants: None between steps, then their differences."""
         plan, prompts = self._plan, self._prompts
@@ -231,12 +234,12 @@ class _Places:
         return (part, at_source, at_row), head
 
 
-def _stacked(cuts: Sequence[list[tuple[float, ...]]]) -> Cuts:
+def _stacked(cuts: Sequence[list[tuple[float, ...]]]) -> p.Cuts:
     """The cuts of several masks, one after another."""
     start = np.concatenate([[0], np.cumsum([len(own) for own in cuts])]).astype(np.int64)
     columns = list(zip(*[cut for own in cuts for cut in own], strict=True)) or [()] * 6
     part, source, to, weight, fill, head = columns
-    return Cuts(
+    return p.Cuts(
         start=start,
         part=np.array(part, np.int64),
         source=np.array(source, np.int64),
@@ -247,16 +250,21 @@ def _stacked(cuts: Sequence[list[tuple[float, ...]]]) -> Cuts:
     )
 
 
-def _no_entries() -> Entries:
-    return Entries(np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.float32))
+def _no_entries() -> p.Entries:
+    return p.Entries(np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.float32))
 
 
 def _cost(plan: p.Plan) -> float:
     """Operations per token and mask, roughly: comparisons and multiplications."""
     n_rows, n_candidates = np.diff(plan.rows.row_start), np.diff(plan.rows.candidate_start)
     n_rivals = plan.stream.n_varying[:-1] + plan.shape.d_pos
-    of_parts = (n_rows * n_candidates).sum() + len(plan.rows.edge_to)
-    return float(1 + of_parts + (np.diff(plan.inputs.start) * n_rivals).sum() + len(plan.fills))
+    heads, n_all = plan.heads, plan.heads.start[max(0, plan.shape.turn // 2)]
+    n_pairs = np.diff(heads.pair_start)[:n_all]
+    n_values = (heads.last_value - heads.first_value)[:n_all]
+    per_distance = (n_pairs + n_values + _EXPONENTIAL)[n_pairs > 0].sum()
+    of_parts = (n_rows * n_candidates).sum() + len(plan.rows.edge_to) + len(plan.nodes)
+    of_inputs = (np.diff(plan.inputs.start) * n_rivals).sum()
+    return float(1 + of_parts + of_inputs + per_distance * plan.shape.longest)
 
 
 def is_worth_compiling(net: Network, sizes: Sizes, kept: Array) -> bool:

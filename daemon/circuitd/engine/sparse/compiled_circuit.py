@@ -7,15 +7,21 @@ get no slot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from circuitd.engine.sparse import compiled_plan as p
+from circuitd.engine.sparse.compiled_pieces import (
+    HeadLists,
+    Part,
+    edges_out_of,
+    flat,
+    fold_values,
+    joined,
+)
 from circuitd.engine.sparse.compiled_prompts import LaidPrompts
-from circuitd.engine.sparse.compiled_windows import keys_of, windows_of
-from circuitd.engine.sparse.jit import jit
+from circuitd.engine.sparse.compiled_windows import windows_of
 from circuitd.engine.sparse.kernels import activate
 from circuitd.engine.sparse.layout import Network, Sizes
 from circuitd.engine.sparse.network import fold
@@ -32,24 +38,6 @@ def compile_circuit(
 ) -> p.Plan:
     """The plan of the circuit `kept` (BOOL [n_nodes]), everything else at `ablated` [n_nodes]."""
     return _Compiler(net, sizes, kept, ablated, prompts).plan()
-
-
-@dataclass
-class _Part:
-    """One part under construction; see `compiled_plan.Rows`."""
-
-    rows: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    bias: Array = field(default_factory=lambda: np.empty(0, _F))
-    edges_of: Array = field(default_factory=lambda: np.zeros(1, np.int64))
-    edge_to: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    edge_weight: Array = field(default_factory=lambda: np.empty(0, _F))
-    channels: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    slots: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    varying: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    values: Array = field(default_factory=lambda: np.empty(0, _F))
-    kept: int = 0
-    windows: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    by_position: Array | None = None
 
 
 class _Compiler:
@@ -131,8 +119,8 @@ class _Compiler:
         turn = self._turn()
         stream, constants = self._stream(turn)
         inputs = self._inputs(stream, constants, turn)
-        parts: list[_Part] = []
-        heads = _HeadLists()
+        parts: list[Part] = []
+        heads = HeadLists()
         for layer in range(s.n_layer):
             parts += self._attention(layer, heads, turn)
             parts += self._mlp(layer)
@@ -143,7 +131,7 @@ class _Compiler:
         )  # fmt: skip
         return p.Plan(
             shape=shape, nodes=self.nodes, fills=self.ablated[self.nodes],
-            positions=net.positions, stream=stream, inputs=inputs, rows=_flat(parts),
+            positions=net.positions, stream=stream, inputs=inputs, rows=flat(parts),
             heads=heads.flat(), ending=self._ending(stream, constants[-1]),
         )  # fmt: skip
 
@@ -216,31 +204,31 @@ class _Compiler:
             of_own = letters[:n_letters, own[in_stream]] + constants[half, own[in_stream]]
             here[in_stream, :n_letters] = of_own.T
             static.append(here)
-            still = np.flatnonzero(place[:d] < 0)
             k = s.mlp_in if half % 2 else s.attn_in
             n_rivals = n_varying + s.d_in - d
             for first in range(0, n_letters, _N_LETTERS):
                 some = slice(first, min(first + _N_LETTERS, n_letters))
-                values = letters[some][:, still] + constants[half, still]
+                values = letters[some] + constants[half]
+                values[:, stream.channels[:n_varying]] = 0
                 np.einsum("lc,lc->l", values, values, out=stream.squares[half, some])
                 if k < s.d_in:
-                    values *= gain[still]
-                    found = windows_of(keys_of(values, still), k, n_rivals)
+                    values *= gain[:d]
+                    found = windows_of(values, k, n_rivals)
                     windows.append(found.ravel())
                     n_keys += found.size
         return p.Inputs(
-            start=np.array(start), slot=_joined(slots), channel=_joined(channels),
-            varying=_joined(varying), gain=_joined(gains, _F),
+            start=np.array(start), slot=joined(slots), channel=joined(channels),
+            varying=joined(varying), gain=joined(gains, _F),
             static=np.concatenate(static) if static else np.zeros((0, len(letters)), _F),
-            window_at=np.array(window_at), windows=_joined(windows),
+            window_at=np.array(window_at), windows=joined(windows),
         )  # fmt: skip
 
     # -------------------------------------------------------------------- parts
 
-    def _attention(self, layer: int, heads: _HeadLists, turn: int) -> list[_Part]:
+    def _attention(self, layer: int, heads: HeadLists, turn: int) -> list[Part]:
         s, net = self.s, self.net
         inputs = self.open(layer, "attn_in")
-        source, row, weight = _edges(net, layer, 0, inputs)
+        source, row, weight = edges_out_of(net, layer, 0, inputs)
         parts = []
         for part in (p.Q, p.K, p.V):
             base = part * s.d_attn
@@ -252,7 +240,7 @@ class _Compiler:
         parts.append(self._attn_out(layer, heads, turn))
         return parts
 
-    def _mlp(self, layer: int) -> list[_Part]:
+    def _mlp(self, layer: int) -> list[Part]:
         s, net = self.s, self.net
         qkv = 3 * s.d_attn
         inputs, hidden = self.open(layer, "mlp_in"), self.open(layer, p.HIDDEN)
@@ -263,8 +251,8 @@ class _Compiler:
             activate(before[:, None], s.is_gelu, after, np.empty_like(after))
             after = after[:, 0]
         out = self.folded[layer, qkv + s.d_mlp :]
-        edges = _edges(net, layer, 2, inputs)
-        to_out = _edges(net, layer, 3, hidden)
+        edges = edges_out_of(net, layer, 2, inputs)
+        to_out = edges_out_of(net, layer, 3, hidden)
         return [
             self._part(layer, p.HIDDEN, edges, len(inputs), before, after, s.mlp_neuron),
             self._part(layer, p.MLP_OUT, to_out, len(hidden), out, out, s.mlp_out),
@@ -279,26 +267,25 @@ class _Compiler:
         before: Array,
         after: Array,
         kept: int,
-    ) -> _Part:
+    ) -> Part:
         """`edges`: source, row and weight of each, sources ascending. `before` and `after` the
         activation, the values [width] of rows that no source reaches.
         """
         channels = self.open(layer, part)
         if not len(channels):
-            return _Part(edges_of=np.zeros(n_sources + 1, np.int64))
+            return Part(edges_of=np.zeros(n_sources + 1, np.int64))
         made = self._wired(layer, part, edges, n_sources)
         made.bias, made.values = before[made.rows], after[channels]
         if kept < len(after):
             made.kept = kept
-            still = np.ones(len(after), bool)
-            still[made.rows] = False
-            rest = np.flatnonzero(still)
-            made.windows = windows_of(keys_of(after[rest], rest), kept, len(made.rows))
+            still = after.copy()
+            still[made.rows] = 0
+            made.windows = windows_of(still[None], kept, len(made.rows)).ravel()
         return made
 
     def _wired(
         self, layer: int, part: int, edges: tuple[Array, Array, Array], n_sources: int
-    ) -> _Part:
+    ) -> Part:
         """A part's rows, edges and candidates."""
         source, row, weight = edges
         channels = self.open(layer, part)
@@ -306,7 +293,7 @@ class _Compiler:
         place[row] = 0
         rows = np.flatnonzero(place == 0)
         place[rows] = np.arange(len(rows))
-        return _Part(
+        return Part(
             rows=rows,
             edges_of=np.searchsorted(source, np.arange(n_sources + 1)),
             edge_to=place[row],
@@ -316,24 +303,24 @@ class _Compiler:
             varying=place[channels],
         )
 
-    def _attn_out(self, layer: int, heads: _HeadLists, turn: int) -> _Part:
+    def _attn_out(self, layer: int, heads: HeadLists, turn: int) -> Part:
         """The output projection: open values, shares of heads that vary, all else by position."""
         s, net = self.s, self.net
         values, channels = self.open(layer, p.V), self.open(layer, p.ATTN_OUT)
         varying_heads = self._heads(layer, heads, len(values))
         n_sources = len(values) + int((varying_heads >= 0).sum())
         if not len(channels):
-            return _Part(edges_of=np.zeros(n_sources + 1, np.int64))
+            return Part(edges_of=np.zeros(n_sources + 1, np.int64))
         longest, d = self.prompts.longest, s.d_model
         still = np.repeat(net.attn_proj_bias[layer][:, None], longest, axis=1)
         shares = np.zeros((d, n_sources - len(values)), _F)
         fills = self.ablated[self.span(layer, p.V)].copy()
         fills[values] = 0
-        _fold_values(
+        fold_values(
             net.column_start[layer, 1], net.columns, net.targets, net.values, fills,
             s.d_attn // s.n_head, varying_heads, self._frozen_shares(layer), still, shares,
         )  # fmt: skip
-        source, row, weight = _edges(net, layer, 1, values)
+        source, row, weight = edges_out_of(net, layer, 1, values)
         head, to = np.nonzero(shares.T)
         edges = (
             np.concatenate([source, len(values) + head]),
@@ -345,19 +332,17 @@ class _Compiler:
         made.by_position = np.concatenate([still[made.rows], still[channels]])
         if s.attn_out < d:
             made.kept = s.attn_out
-            rest = np.ones(d, bool)
-            rest[made.rows] = False
-            others = np.flatnonzero(rest)
             windows = np.zeros((longest, len(made.rows) + 1), np.int64)
             asked = np.arange(longest)
             if 2 * layer >= turn - 1:  # only last tokens ask
                 asked = np.unique(self.prompts.lanes.last_positions)
-            keys = keys_of(np.ascontiguousarray(still[others][:, asked].T), others)
-            windows[asked] = windows_of(keys, s.attn_out, len(made.rows))
+            still[made.rows] = 0
+            of_asked = np.ascontiguousarray(still[:, asked].T)
+            windows[asked] = windows_of(of_asked, s.attn_out, len(made.rows))
             made.windows = windows.ravel()
         return made
 
-    def _heads(self, layer: int, heads: _HeadLists, n_values: int) -> Array:
+    def _heads(self, layer: int, heads: HeadLists, n_values: int) -> Array:
         """List the heads whose output varies; for all heads int64 [n_head] the number of their
         share among those that vary, or -1.
         """
@@ -439,114 +424,3 @@ class _Compiler:
             square=float(np.sum(closed.astype(np.float64) ** 2)),
             bias=np.ascontiguousarray(bias, _F),
         )
-
-
-class _HeadLists:
-    """Heads under construction, of all layers; see `compiled_plan.Heads`."""
-
-    def __init__(self) -> None:
-        self.start, self.lone_start, self.pair_start = [0], [0], [0]
-        self.base: list[float] = []
-        self.sink: list[float] = []
-        self.source: list[int] = []
-        self.first_value: list[int] = []
-        self.last_value: list[int] = []
-        self.lone: list[tuple[int, float]] = []
-        self.pair: list[tuple[int, int, float]] = []
-
-    def flat(self) -> p.Heads:
-        """As arrays."""
-        return p.Heads(
-            start=np.array(self.start), base=np.array(self.base, _F),
-            sink=np.array(self.sink, _F), source=np.array(self.source, np.int64),
-            first_value=np.array(self.first_value, np.int64),
-            last_value=np.array(self.last_value, np.int64),
-            lone_start=np.array(self.lone_start),
-            lone_query=np.array([lone[0] for lone in self.lone], np.int64),
-            lone_fill=np.array([lone[1] for lone in self.lone], _F),
-            pair_start=np.array(self.pair_start),
-            pair_key=np.array([pair[0] for pair in self.pair], np.int64),
-            pair_query=np.array([pair[1] for pair in self.pair], np.int64),
-            pair_fill=np.array([pair[2] for pair in self.pair], _F),
-        )  # fmt: skip
-
-
-@jit
-def _fold_values(
-    start: int,
-    columns: Array,
-    targets: Array,
-    values: Array,
-    fills: Array,
-    d_head: int,
-    varying: Array,
-    frozen: Array,
-    still: Array,
-    shares: Array,
-) -> None:
-    """Send closed values' `fills` [d_attn] through the output projection: those of frozen heads to
-    `still` [d, positions], of others, per unit of their share, to `shares` [d, varying heads].
-    """
-    for channel in range(fills.shape[0]):
-        fill, head = fills[channel], channel // d_head
-        if fill == 0:
-            continue
-        for at in range(columns[start + channel], columns[start + channel + 1]):
-            flow = values[at] * fill
-            if varying[head] >= 0:
-                shares[targets[at], varying[head]] += flow
-            else:
-                to, share = still[targets[at]], frozen[head]
-                for position in range(to.shape[0]):
-                    to[position] += flow * share[position]
-
-
-def _edges(net: Network, layer: int, matrix: int, sources: Array) -> tuple[Array, Array, Array]:
-    """Of each nonzero weight out of `sources`: which source, the row, the weight."""
-    at = net.column_start[layer, matrix] + sources
-    begin, end = net.columns[at], net.columns[at + 1]
-    counts = end - begin
-    source = np.repeat(np.arange(len(sources)), counts)
-    before = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(sources) else counts
-    index = np.arange(len(source)) + np.repeat(begin - before, counts)
-    return source, net.targets[index].astype(np.int64), net.values[index]
-
-
-def _flat(parts: list[_Part]) -> p.Rows:
-    by_position = [part.by_position for part in parts[p.ATTN_OUT :: p.N_PARTS]]
-    present = [values for values in by_position if values is not None]
-    n_static = [0 if values is None else len(values) for values in by_position]
-    return p.Rows(
-        row_start=_starts([len(part.rows) for part in parts]),
-        row=_joined([part.rows for part in parts]),
-        bias=_joined([part.bias for part in parts], _F),
-        edge_at=_starts([len(part.edges_of) for part in parts])[:-1],
-        edges_of=np.concatenate(
-            [
-                part.edges_of + first
-                for part, first in zip(
-                    parts, _starts([len(part.edge_to) for part in parts])[:-1], strict=True
-                )
-            ]
-        ),
-        edge_to=_joined([part.edge_to for part in parts]),
-        edge_weight=_joined([part.edge_weight for part in parts], _F),
-        candidate_start=_starts([len(part.channels) for part in parts]),
-        slot=_joined([part.slots for part in parts]),
-        channel=_joined([part.channels for part in parts]),
-        varying=_joined([part.varying for part in parts]),
-        value=_joined([part.values for part in parts], _F),
-        kept=np.array([part.kept for part in parts]),
-        window_at=_starts([len(part.windows) for part in parts])[:-1],
-        windows=_joined([part.windows for part in parts]),
-        by_position_at=_starts(n_static)[:-1],
-        by_position=np.concatenate(present) if present else np.zeros((0, 1), _F),
-    )
-
-
-def _starts(counts: list[int]) -> Array:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def _joined(arrays: list[Array], dtype: Any = np.int64) -> Array:
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.empty(0, dtype)

@@ -138,3 +138,26 @@ class Plan(NamedTuple):
     rows: Rows
     heads: Heads
     ending: Ending
+
+
+class Cuts(NamedTuple):
+    """Cut edges of each mask: mask m's are `start[m]` to `start[m + 1]`. Along a cut edge flows
+    `fill` instead of its source; out of V, the fill times the share of `head` (within its layer).
+    """
+
+    start: Array  # [masks + 1]
+    part: Array
+    source: Array
+    to: Array  # place among the part's rows
+    weight: Array
+    fill: Array
+    head: Array
+
+
+class Entries(NamedTuple):
+    """The varying channels of the stream on entry of each half block under a base: of all tokens
+    before the turn, of last tokens from it on.
+    """
+
+    of_tokens: Array  # [turn, n, lanes]
+    of_lasts: Array  # [2 L + 1 - turn, n, B]
