@@ -116,6 +116,8 @@ class Models(Namespace):
     unload = verb(models.unload)
     pin = verb(models.pin)
     ps = verb(models.ps)
+    pack = verb(models.pack)
+    unpack = verb(models.unpack)
 
 
 class Tasks(Namespace):

@@ -33,6 +33,8 @@ ANSWERS: Final[dict[type[q.Request], Answer]] = {
     q.UnloadModel: Answer(r.Done),
     q.PinModel: Answer(r.Done),
     q.ResidentModels: Answer(r.ResidentReport),
+    q.PackModel: Answer(r.ModelConverted),
+    q.UnpackModel: Answer(r.ModelConverted),
     q.Tokenize: Answer(r.Tokens),
     q.Detokenize: Answer(r.Texts),
     q.ListTasks: Answer(r.TaskList),

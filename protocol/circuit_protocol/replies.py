@@ -119,7 +119,9 @@ class StatusReport(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="st
 
 
 class Resident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model that is loaded. `expires_in_s` None means never; `nbytes` is measured."""
+    """A model that is loaded. `expires_in_s` None means never; `nbytes` is measured. `execution` is
+    a line for people: how its forward passes run, dense or sparse, and why.
+    """
 
     model: str
     model_hash: str
@@ -129,6 +131,7 @@ class Resident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pinned: bool = False
     expires_in_s: float | None = None
     in_use: int = 0
+    execution: str = ""
 
 
 class ResidentReport(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="models.resident"):
@@ -195,6 +198,15 @@ class ModelDescription(
     matrices: tuple[MatrixInfo, ...]
     notes: tuple[str, ...] = ()
     card: str | None = None
+
+
+class ModelConverted(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="models.converted"):
+    """Answers models.pack and models.unpack. Bytes are those of the weights files."""
+
+    path: str
+    model_hash: str
+    nbytes_before: int
+    nbytes_after: int
 
 
 class TokenInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -294,7 +306,8 @@ class TopK(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class ForwardResult(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="forward.result"):
     """Answers forward. Shapes: logits [B, T, V] ("all") or [B, 1, V] ("last"), token_loss [B, T]
-    (nats; NaN where there is no target), tokens [B, T], lengths [B].
+    (nats; NaN where there is no target), tokens [B, T], lengths [B]. `execution` is "sparse",
+    "dense", or "dense, since …" where the request kept a sparse model from running so.
     """
 
     tokens: Tensor
@@ -303,6 +316,7 @@ class ForwardResult(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="f
     loss: float | None = None
     token_loss: Tensor | None = None
     top_k: TopK | None = None
+    execution: str = "dense"
     cached: bool = False
     compute_s: float = 0.0
 
@@ -335,7 +349,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HookResult(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="hook.result"):
-    """Answers hook. With `against`, values are the first plan's minus the second's."""
+    """Answers hook. With `against`, values are the first plan's minus the second's. `execution` as
+    in `forward.result`; of two plans, the first's.
+    """
 
     tokens: Tensor
     lengths: Tensor
@@ -343,6 +359,7 @@ class HookResult(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="hook
     loss: float | None = None
     against_loss: float | None = None
     changes: tuple[Change, ...] = ()
+    execution: str = "dense"
     cached: bool = False
     compute_s: float = 0.0
 
@@ -529,6 +546,7 @@ AnyReply = (
     | ResidentReport
     | ModelList
     | ModelDescription
+    | ModelConverted
     | Tokens
     | Texts
     | TaskList

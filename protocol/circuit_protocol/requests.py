@@ -99,6 +99,26 @@ class ResidentModels(Request, frozen=True, kw_only=True, omit_defaults=True, tag
     """What is resident, where, how large, and until when."""
 
 
+class PackModel(Request, frozen=True, kw_only=True, omit_defaults=True, tag="models.pack"):
+    """Write a model with only the nonzeros of its sparse matrices, bit for bit.
+
+    `to` is a name in the user's artefact tree, or, from a client of the local socket, a path. What
+    is there stays, unless it is a model and `overwrite` is set. The model hash does not change.
+    """
+
+    model: Name
+    to: Name
+    overwrite: bool = False
+
+
+class UnpackModel(Request, frozen=True, kw_only=True, omit_defaults=True, tag="models.unpack"):
+    """Write a packed model with all zeros, as safetensors; fields as of `models.pack`."""
+
+    model: Name
+    to: Name
+    overwrite: bool = False
+
+
 class Tokenize(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag="tokenize"):
     """Texts to token ids, with each token's bytes and byte offset."""
 
@@ -475,6 +495,8 @@ AnyRequest = (
     | UnloadModel
     | PinModel
     | ResidentModels
+    | PackModel
+    | UnpackModel
     | Tokenize
     | Detokenize
     | ListTasks

@@ -442,3 +442,23 @@ def test_packed_masks_travel_from_a_file(fake: ScriptedDaemon, type_: Run, tmp_p
     assert code == 0
     packed = fake.wait_for(requests.Ablate).packed
     assert unpack(packed, ()).tolist() == np.eye(3, dtype=bool).tolist()
+
+
+def test_packing_names_a_path_from_here_and_says_what_it_saved(
+    fake: ScriptedDaemon, type_: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(request: Any, frames: list) -> Iterator[Out]:
+        yield replies.Progress(id="x", stage="reading", done=1, total=3, final=False)
+        yield replies.ModelConverted(
+            id="x", path=request.to, model_hash="ab", nbytes_before=3 << 20, nbytes_after=1 << 20
+        )
+
+    fake.scripts |= {requests.PackModel: convert, requests.UnpackModel: convert}
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = type_("models", "pack", "m", "./packed", "--force")
+    asked = fake.wait_for(requests.PackModel)
+    assert (code, asked.to, asked.overwrite) == (0, str(tmp_path / "packed"), True)
+    assert "3.0 MiB to 1.0 MiB, 3.0 times smaller" in out
+    code, out, _ = type_("models", "unpack", "m", "by-name", "--json")
+    assert fake.wait_for(requests.UnpackModel).to == "by-name"
+    assert json.loads(out)["model_hash"] == "ab"

@@ -1,7 +1,9 @@
 """`circuit models`."""
 
 import json
+import os
 import textwrap
+from pathlib import Path
 
 import click
 
@@ -12,7 +14,7 @@ from circuit_client.cli.status import resident_table
 from circuit_client.render.style import Line, Span
 from circuit_client.render.table import Column, facts, nbytes, table
 from circuit_client.sync import Connection
-from circuit_protocol.replies import ModelDescription, ModelSummary, ResidentReport
+from circuit_protocol.replies import ModelConverted, ModelDescription, ModelSummary, ResidentReport
 
 _model = click.argument("model", type=ModelName(), required=False)
 
@@ -211,5 +213,47 @@ def ps(c: Connection, out: Output) -> None:
     out.give(report, lambda: _resident_lines(report, out))
 
 
-for _command in (list_models, describe, load, unload, pin, ps):
+_force = click.option("--force", is_flag=True, help="Replace the model that is there.")
+
+
+@command(
+    "pack",
+    examples=["circuit models pack csp_yolo2 csp_yolo2-packed", "circuit models pack ./m ./packed"],
+)
+@click.argument("model", type=ModelName())
+@click.argument("dest")
+@_force
+def pack(c: Connection, out: Output, model: str, dest: str, force: bool) -> None:
+    """Write a model with only its nonzeros: a name, or a path on the daemon's machine.
+
+    Every bit and the model hash stay: circuits carry over.
+    """
+    found = c.models.pack(model, to=_destination(dest), overwrite=force, progress=out.progress)
+    out.give(found, lambda: _converted_lines(found))
+
+
+@command("unpack", examples=["circuit models unpack csp_yolo2-packed ./plain"])
+@click.argument("model", type=ModelName())
+@click.argument("dest")
+@_force
+def unpack(c: Connection, out: Output, model: str, dest: str, force: bool) -> None:
+    """Write a packed model with all its zeros, as plain safetensors."""
+    found = c.models.unpack(model, to=_destination(dest), overwrite=force, progress=out.progress)
+    out.give(found, lambda: _converted_lines(found))
+
+
+def _destination(dest: str) -> str:
+    """A path is meant from here, whatever directory the daemon runs in."""
+    is_path = os.sep in dest or dest.startswith((".", "~"))
+    return str(Path(dest).expanduser().absolute()) if is_path else dest
+
+
+def _converted_lines(found: ModelConverted) -> list[Line]:
+    times = found.nbytes_before / max(found.nbytes_after, 1)
+    change = f"{times:.1f} times smaller" if times >= 1 else f"{1 / times:.1f} times larger"
+    sizes = f"{nbytes(found.nbytes_before)} to {nbytes(found.nbytes_after)}, {change}"
+    return facts([("path", found.path), ("hash", found.model_hash), ("weights", sizes)])
+
+
+for _command in (list_models, describe, load, unload, pin, ps, pack, unpack):
     models.add_command(_command)

@@ -1,6 +1,6 @@
 """`models.*`, `tokenize`, `detokenize`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Unpack
 
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from circuit_client.call import (
 from circuit_client.verbs.options import ModelOptions, sort_options
 from circuit_protocol.errors import BadTokens
 from circuit_protocol.replies import (
+    ModelConverted,
     ModelDescription,
     ModelList,
     ModelSummary,
@@ -32,10 +33,12 @@ from circuit_protocol.requests import (
     Detokenize,
     ListModels,
     LoadModel,
+    PackModel,
     PinModel,
     ResidentModels,
     Tokenize,
     UnloadModel,
+    UnpackModel,
 )
 
 
@@ -83,6 +86,35 @@ def pin(model: str | None = None, *, pinned: bool = True) -> Call[Progress, bool
 def ps() -> Call[Progress, ResidentReport]:
     """What is resident, where, how large and until when."""
     return Call(ResidentModels(id=UNSENT_ID), whole(ResidentReport), progress_only)
+
+
+def pack(
+    model: str | None = None,
+    *,
+    to: str,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Call[Progress, ModelConverted]:
+    """Write a model with only its nonzeros, bit for bit, to a name in your artefact tree or a path.
+
+    The model hash stays, so circuits and cached answers carry over.
+    """
+    name = DEFAULT_MODEL if model is None else model
+    request = PackModel(id=UNSENT_ID, model=name, to=to, overwrite=overwrite)
+    return Call(request, whole(ModelConverted), progress_only, progress=progress)
+
+
+def unpack(
+    model: str | None = None,
+    *,
+    to: str,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Call[Progress, ModelConverted]:
+    """Write a packed model with all its zeros, as plain safetensors; otherwise as `pack`."""
+    name = DEFAULT_MODEL if model is None else model
+    request = UnpackModel(id=UNSENT_ID, model=name, to=to, overwrite=overwrite)
+    return Call(request, whole(ModelConverted), progress_only, progress=progress)
 
 
 def tokenize(

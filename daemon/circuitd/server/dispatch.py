@@ -103,7 +103,7 @@ class Dispatcher:
         )
         if isinstance(request, r.Reduce):
             item.segments = (self.cache.leases.use(owner.lessee, request.handle, now),)
-        if isinstance(request, r.DescribeModel):
+        if isinstance(request, r.DescribeModel | r.PackModel | r.UnpackModel):
             self._admission.admit(item, owner, request.model, "float32")
             return item.number
         if not isinstance(request, r.ModelRequest):

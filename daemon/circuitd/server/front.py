@@ -35,6 +35,7 @@ from circuit_protocol.keys import KeyPair
 from circuit_protocol.replies import Failed, Reply
 from circuit_protocol.tensors import Frame
 from circuit_protocol.version import MAP_TENSOR
+from circuitd.server import model_requests
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.artefacts import Artefacts
 from circuitd.server.asker import Asker
@@ -237,6 +238,8 @@ class Front:
             return
         if self.ending.is_set():
             raise _ending()
+        if isinstance(request, r.PackModel | r.UnpackModel):
+            model_requests.check_destination(self, entry, request)
         if isinstance(request, r.ModelRequest) and request.detach:
             steps = self.jobs.accept(self, entry, request, message.header, message.frames)
             self.spawn(entry, steps)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from circuit_protocol import requests as r
-from circuit_protocol.errors import CheckpointError, CircuitError, NotFound
+from circuit_protocol.errors import CheckpointError, CircuitError, Forbidden, NotFound
 from circuit_protocol.replies import Done, ModelList, Resident, ResidentReport
+from circuit_protocol.version import MAP_TENSOR
 from circuitd.server.catalog import Located
 from circuitd.server.replies import OpenRequest
 from circuitd.server.residency import Model
@@ -108,6 +110,19 @@ def resident_models(front: Front, entry: OpenRequest, request: r.ResidentModels)
     residency = front.dispatcher.residency
     models = tuple(m for m in residency.models.values() if m.state == "resident")
     front.reply(entry, _report(front, entry, models))
+
+
+def check_destination(
+    front: Front, entry: OpenRequest, request: r.PackModel | r.UnpackModel
+) -> None:
+    """Raise Forbidden for a path from a client that could not write there itself."""
+    is_name = request.to == Path(request.to).name and not request.to.startswith(("~", "."))
+    if not is_name and MAP_TENSOR not in front.capabilities(entry.client):
+        raise Forbidden(
+            "only a client of the local socket may say by path where a model is written",
+            asked=request.to[:80],
+            hint="Give a name: the model goes to the user's artefact tree",
+        )
 
 
 def _report(front: Front, entry: OpenRequest, models: tuple[Model, ...]) -> ResidentReport:

@@ -20,6 +20,8 @@ ROUTES: Final[dict[type[r.Request], Route]] = {
     r.UnloadModel: "front",
     r.PinModel: "front",
     r.ResidentModels: "front",
+    r.PackModel: "worker",
+    r.UnpackModel: "worker",
     r.Tokenize: "model",
     r.Detokenize: "model",
     r.ListTasks: "front",

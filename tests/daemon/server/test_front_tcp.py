@@ -43,6 +43,18 @@ async def test_files_are_not_shown_to_those_who_came_over_tcp(tmp_path: Path) ->
         assert refused.error.code == "forbidden"
 
 
+async def test_those_who_came_over_tcp_say_by_no_path_where_a_model_is_written(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, listen=LOOPBACK, allow_insecure_loopback_tcp=True) as h:
+        client = await h.client(endpoint=h.front.endpoints[1])
+        for kind in (r.PackModel, r.UnpackModel):
+            for to in (str(tmp_path / "there"), "../there", "..", "~root"):
+                refused = await client.ask(kind(id=client.new_id(), model="m", to=to))
+                assert isinstance(refused, Failed)
+                assert refused.error.code == "forbidden"
+
+
 async def test_a_key_opens_the_door_while_it_is_on_the_list(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     server = make_key_pair("server", keys)

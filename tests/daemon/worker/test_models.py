@@ -11,8 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from circuit_protocol.replies import ModelDescription, TaskShown, Texts, Tokens
-from circuit_protocol.requests import DescribeModel, Detokenize, ShowTask, Tokenize
+from circuit_protocol.replies import ModelConverted, ModelDescription, TaskShown, Texts, Tokens
+from circuit_protocol.requests import (
+    DescribeModel,
+    Detokenize,
+    PackModel,
+    ShowTask,
+    Tokenize,
+    UnpackModel,
+)
 from circuitd import work
 from circuitd.engine.sites import node_sites, sites
 from circuitd.engine.weights import expected_shapes
@@ -178,3 +185,15 @@ def test_work_for_a_model_that_is_not_loaded_is_a_defect_of_the_front(desk):
     desk.host.models.unload(desk.key)
     error = desk.fail(Tokenize(id="1", model="m", texts=("x",))).error
     assert (error.code, error.blame) == ("internal_error", "daemon")
+
+
+def test_a_model_is_packed_and_unpacked_beside_others(desk, tmp_path):
+    there = tmp_path / "packed"
+    packed = desk.ask(PackModel(id="1", model="tiny", to=str(there))).reply
+    assert isinstance(packed, ModelConverted)
+    assert (packed.path, packed.model_hash) == (str(there), desk.model.model_hash)
+    assert packed.nbytes_after == (there / "final_model.safetensors").stat().st_size
+    again = desk.fail(UnpackModel(id="2", model="tiny", to=str(there)))
+    assert again.error.code == "invalid_request"
+    plain = desk.ask(UnpackModel(id="3", model="tiny", to=str(there), overwrite=True)).reply
+    assert plain.model_hash == packed.model_hash

@@ -115,7 +115,8 @@ def permuted(weights: Weights, seed: int) -> Weights:
 
     with torch.inference_mode(False), torch.no_grad():
         layers = tuple(dataclasses.replace(layer, **fields(layer)) for layer in weights.layers)
-        return dataclasses.replace(weights, layers=layers, **fields(weights))
+        # What was laid out of the old nonzeros does not hold for the new ones.
+        return dataclasses.replace(weights, layers=layers, sparse=None, **fields(weights))
 
 
 def _means(weights: Weights, text: Tensor | None) -> Steps[Tensor]:

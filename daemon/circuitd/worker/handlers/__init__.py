@@ -6,6 +6,7 @@ from circuit_protocol import circuit_requests, requests
 from circuitd.worker.handlers import (
     ablate,
     circuits,
+    convert,
     describe,
     evaluate,
     exchange,
@@ -27,6 +28,8 @@ def all_handlers() -> Registry:
     return Registry(
         {
             requests.DescribeModel: describe.run,
+            requests.PackModel: convert.run,
+            requests.UnpackModel: convert.run,
             requests.Tokenize: text.tokenize,
             requests.Detokenize: text.detokenize,
             requests.ShowTask: tasks.show,

@@ -1,0 +1,103 @@
+"""Which execution was measured to be the fastest for a model on this machine, one file per model.
+
+What is kept is worth a fraction of a second: a file that cannot be read, or that was measured on
+another machine, with other libraries or another number of threads, is measured again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import platform
+import secrets
+from pathlib import Path
+
+import msgspec
+import torch
+
+from circuitd import __version__
+from circuitd.engine.sparse.choice import Choice
+
+_log = logging.getLogger(__name__)
+
+
+class _Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """The file: a choice, and where it holds."""
+
+    machine: dict[str, str]
+    is_sparse: tuple[tuple[bool, ...], ...]
+    reason: str
+    dense_s: float
+    sparse_s: float
+
+
+class Executions:
+    """The files in `directory`; None keeps nothing."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def find(self, model_hash: str) -> Choice | None:
+        """What was measured for this model here, if anything was."""
+        if self._directory is None:
+            return None
+        try:
+            text = self._path(model_hash).read_bytes()
+            measured = msgspec.json.decode(text, type=_Measured)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            _log.warning("the execution of %s is measured again: %s", model_hash[:12], error)
+            return None
+        if measured.machine != _machine():
+            return None
+        return Choice(measured.is_sparse, measured.reason, measured.dense_s, measured.sparse_s)
+
+    def keep(self, model_hash: str, choice: Choice) -> None:
+        """Remember `choice`, or log why that is impossible."""
+        if self._directory is None:
+            return
+        measured = _Measured(
+            machine=_machine(),
+            is_sparse=choice.is_sparse,
+            reason=choice.reason,
+            dense_s=choice.dense_s,
+            sparse_s=choice.sparse_s,
+        )
+        path = self._path(model_hash)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(measured)))
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            _log.warning("the execution of %s is not remembered: %s", model_hash[:12], error)
+
+    def _path(self, model_hash: str) -> Path:
+        assert self._directory is not None  # the callers looked
+        return self._directory / f"{model_hash}.json"
+
+
+def _machine() -> dict[str, str]:
+    """What a measurement depends on besides the model."""
+    return {
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "circuitd": __version__,
+        "torch": str(torch.__version__),
+        "numba": importlib.metadata.version("numba"),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, which only Linux's list of processors is sure to tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
