@@ -94,15 +94,19 @@ class CompiledCircuit:
         turn, n = plan.shape.turn, len(plan.stream.channels)
         after = 2 * plan.shape.n_layer + 1 - turn
         n_lanes = len(lanes.letters)
-        if 4 * n * (turn * n_lanes + after * len(self._prompts)) > _MOST_BYTES:
+        n_candidates = len(plan.rows.slot) if turn else 0
+        n_kept = (n * turn + n_candidates) * n_lanes + n * after * len(self._prompts)
+        if 4 * n_kept > _MOST_BYTES:
             return
         entries = p.Entries(
             np.empty((turn, n, n_lanes), np.float32),
             np.empty((after, n, len(self._prompts)), np.float32),
+            np.empty((n_candidates, n_lanes), np.float32),
         )
         self._base_cuts = cuts
         base = [Variant(np.empty(0, np.int64), cuts)]
-        for found in self._run(base, np.zeros(1, np.int64), entries, True):
+        start = np.zeros(1, np.int64), np.ones((1, p.N_PARTS), bool)
+        for found in self._run(base, *start, entries, True):
             if found is None:
                 yield None
         self._entries = entries
@@ -116,26 +120,44 @@ class CompiledCircuit:
             if not self._kept[variant.closed].all():
                 raise ValueError("a variant closes nodes of the circuit only")
         first_halves = np.zeros(len(variants), np.int64)
+        changed = np.ones((len(variants), p.N_PARTS), bool)
         entries = self._entries or _no_entries()
         if self._entries is not None:
-            first_halves[:] = [self._first_half(variant) for variant in variants]
+            for i, variant in enumerate(variants):
+                first_halves[i], changed[i] = self._difference(variant)
         per_mask = self._cost * max(1, len(self._prompts.lanes.letters))
         at_once = max(self._n_threads, int(_STEP * self._n_threads / per_mask))
         for first in range(0, len(variants), at_once):
             group = slice(first, first + at_once)
-            yield from self._run(variants[group], first_halves[group], entries, False)
+            yield from self._run(
+                variants[group], first_halves[group], changed[group], entries, False
+            )
 
-    def _first_half(self, variant: Variant) -> int:
-        """The first half block that differs from the base."""
-        halves = [2 * self._plan.shape.n_layer]
-        slots = self._places.slot_of[variant.closed]
-        halves += self._places.half_of_slot[slots[slots >= 0]].tolist()
+    def _difference(self, variant: Variant) -> tuple[int, Array]:
+        """The first half block that differs from the base, and which parts of it have other rows
+        than the base's, BOOL [6].
+        """
+        places = self._places
+        slots = places.slot_of[variant.closed]
+        slots = slots[slots >= 0]
         ours, base = (set(map(tuple, cuts[0].tolist())) for cuts in (variant.cuts, self._base_cuts))
-        halves += [2 * cut[0] + (cut[1] >= 2) for cut in ours ^ base]
-        return min(halves)
+        cuts = ours ^ base
+        halves = [2 * self._plan.shape.n_layer, *places.half_of_slot[slots].tolist()]
+        first = min(halves + [2 * cut[0] + (cut[1] >= 2) for cut in cuts])
+        here = slots[places.half_of_slot[slots] == first]
+        changed = np.full(p.N_PARTS, bool(places.is_input[here].any()))
+        for layer, matrix, _, row in cuts:
+            if 2 * layer + (matrix >= 2) == first:
+                changed[row // self._sizes.d_attn if matrix == 0 else p.V + matrix] = True
+        return first, changed
 
     def _run(
-        self, variants: Sequence[Variant], first_halves: Array, entries: p.Entries, keeps: bool
+        self,
+        variants: Sequence[Variant],
+        first_halves: Array,
+        changed: Array,
+        entries: p.Entries,
+        keeps: bool,
     ) -> Iterator[Array | None]:
         """One group of variants: None between steps, then their differences."""
         plan, prompts = self._plan, self._prompts
@@ -156,7 +178,7 @@ class CompiledCircuit:
             room = self._room(n_lanes, end - begin)
             score_masks(
                 plan, prompts.lanes, gates[masks], _stacked(cuts[masks]), first_halves[masks],
-                begin, end, entries, keeps, room[1], differences[masks],
+                changed[masks], begin, end, entries, keeps, room[1], differences[masks],
             )  # fmt: skip
             self._rooms.put(room)
 
@@ -189,6 +211,8 @@ class _Places:
         self.slot_of = np.full(n_nodes, -1, np.int64)
         self.slot_of[plan.nodes] = np.arange(n_slots)
         self.half_of_slot = np.full(n_slots, 2 * sizes.n_layer, np.int64)
+        self.is_input = np.zeros(n_slots, bool)
+        self.is_input[plan.inputs.slot] = True
         halves = np.arange(2 * sizes.n_layer)
         self.half_of_slot[plan.inputs.slot] = np.repeat(halves, np.diff(plan.inputs.start))
         parts = np.arange(p.N_PARTS * sizes.n_layer)
@@ -251,7 +275,8 @@ def _stacked(cuts: Sequence[list[tuple[float, ...]]]) -> p.Cuts:
 
 
 def _no_entries() -> p.Entries:
-    return p.Entries(np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.float32))
+    none = np.empty((0, 0, 0), np.float32)
+    return p.Entries(none, none, np.empty((0, 0), np.float32))
 
 
 def _cost(plan: p.Plan) -> float:

@@ -30,6 +30,7 @@ def score_masks(
     gates: Array,
     cuts: p.Cuts,
     first_halves: Array,
+    changed: Array,
     begin: int,
     end: int,
     entries: p.Entries,
@@ -40,13 +41,14 @@ def score_masks(
     """Right minus wrong answer's logit of prompts `begin` to `end` under each mask.
 
     `gates` [masks, slots]; mask m starts at half block `first_halves[m]` (2 L: only the end) from
-    `entries`, or at 0 from the embeddings. `keeps`: fill `entries` instead, with the one mask's.
+    `entries`, or at 0 from the embeddings. Of the parts of that half block only those `changed`
+    [masks, 6] are worked out again. `keeps`: fill `entries` instead, with the one mask's.
     `differences` [masks, B].
     """
     for mask in range(gates.shape[0]):
         _score_mask(
             plan, lanes, gates[mask], cuts, cuts.start[mask], cuts.start[mask + 1],
-            first_halves[mask], begin, end, entries, keeps, work, differences[mask],
+            first_halves[mask], changed[mask], begin, end, entries, keeps, work, differences[mask],
         )  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def _score_mask(
     first_cut: int,
     last_cut: int,
     first_half: int,
+    changed: Array,
     begin: int,
     end: int,
     entries: p.Entries,
@@ -100,10 +103,15 @@ def _score_mask(
         read_inputs(plan, half, here, here_letters, here_positions, gates, work, inputs)
         if half % 2 == 1:
             hidden = p.N_PARTS * layer + p.HIDDEN
-            run_part(
-                plan, hidden, inputs, here_positions, gates, cuts, first_cut, last_cut, work,
-                work.values,
-            )  # fmt: skip
+            if half > first_half or half >= turn or changed[p.HIDDEN]:
+                run_part(
+                    plan, hidden, inputs, here_positions, gates, cuts, first_cut, last_cut, work,
+                    work.values,
+                )  # fmt: skip
+            else:
+                _take_kept(plan, hidden, entries, first, last, gates, work.values)
+            if keeps and half < turn:
+                _keep(plan.rows, hidden, work.values, first, last, entries)
             run_part(
                 plan, hidden + 1, work.values, here_positions, gates, cuts, first_cut, last_cut,
                 work, work.outputs,
@@ -122,10 +130,16 @@ def _score_mask(
             work.queries,
         )  # fmt: skip
         for other in range(p.K, p.V + 1):
-            run_part(
-                plan, part + other, inputs, here_positions, gates, cuts, first_cut, last_cut,
-                work, work.keys if other == p.K else work.values,
-            )  # fmt: skip
+            to_other = work.keys if other == p.K else work.values
+            if half > first_half or half >= turn or changed[other]:
+                run_part(
+                    plan, part + other, inputs, here_positions, gates, cuts, first_cut, last_cut,
+                    work, to_other,
+                )  # fmt: skip
+            else:
+                _take_kept(plan, part + other, entries, first, last, gates, to_other)
+            if keeps and half < turn:
+                _keep(plan.rows, part + other, to_other, first, last, entries)
         if half < turn - 1:
             attend_all(
                 plan.shape, plan.heads, layer, work.queries, work.keys, work.values, positions,
@@ -144,6 +158,36 @@ def _score_mask(
     if keeps:
         entries.of_lasts[halves - turn, :, begin:end] = x_last
     _finish(plan, x_last, letters_last, begin, gates, work, differences)
+
+
+@jit
+def _keep(
+    rows: p.Rows, part: int, values: Array, first: int, last: int, entries: p.Entries
+) -> None:
+    begin, end = rows.candidate_start[part], rows.candidate_start[part + 1]
+    for candidate in range(begin, end):
+        entries.candidates[candidate, first:last] = values[candidate - begin, : last - first]
+
+
+@jit
+def _take_kept(
+    plan: p.Plan,
+    part: int,
+    entries: p.Entries,
+    first: int,
+    last: int,
+    gates: Array,
+    out: Array,
+) -> None:
+    """A part whose rows are those of the base: only gates may differ."""
+    rows = plan.rows
+    begin, end = rows.candidate_start[part], rows.candidate_start[part + 1]
+    for candidate in range(begin, end):
+        slot, to = rows.slot[candidate], out[candidate - begin, : last - first]
+        if gates[slot] == _F(0):
+            to[:] = plan.fills[slot]
+        else:
+            to[:] = entries.candidates[candidate, first:last]
 
 
 @jit

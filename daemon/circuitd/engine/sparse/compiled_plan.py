@@ -155,9 +155,11 @@ class Cuts(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """The varying channels of the stream on entry of each half block under a base: of all tokens
-    before the turn, of last tokens from it on.
+    """What a base keeps for others to start from: the varying channels of the stream on entry of
+    each half block, of all tokens before the turn, of last tokens from it on; and the candidates of
+    all parts that are worked out for all tokens.
     """
 
     of_tokens: Array  # [turn, n, lanes]
     of_lasts: Array  # [2 L + 1 - turn, n, B]
+    candidates: Array  # [all candidates, lanes]
