@@ -126,6 +126,7 @@ class Loaded(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="loade
     block_size: int
     vocab_size: int
     notes: tuple[str, ...] = ()
+    execution: str = ""
 
 
 class LoadFailed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="load_failed"):

@@ -58,13 +58,14 @@ def _lines(report: StatusReport, endpoint: str, out: Output) -> list[Line]:
 
 
 def resident_table(models: tuple[Resident, ...], out: Output) -> list[Line]:
-    """Resident models: where, how large, until when."""
+    """Resident models: where, how large, until when, on which execution."""
     columns = [
         Column("model", shrink=True),
         Column("device"),
         Column("dtype"),
         Column("memory", "right"),
         Column("leaves"),
+        Column("runs", shrink=True),
         Column("hash", shrink=True),
     ]
     rows = [
@@ -74,6 +75,7 @@ def resident_table(models: tuple[Resident, ...], out: Output) -> list[Line]:
             m.dtype,
             nbytes(m.nbytes),
             Span("pinned", color="note") if m.pinned else _expiry(m),
+            m.execution,
             Span(m.model_hash[:12], color="dim"),
         )
         for m in models

@@ -96,10 +96,12 @@ def ps(as_json: bool) -> None:
             text.size(m.nbytes),
             _until(m.pinned, m.expires_in_s),
             str(m.in_use),
+            m.execution or "-",
         )
         for m in report.resident
     ]
-    click.echo(text.table(("MODEL", "DEVICE", "DTYPE", "MEMORY", "UNTIL", "IN USE"), models))
+    heads = ("MODEL", "DEVICE", "DTYPE", "MEMORY", "UNTIL", "IN USE", "RUNS")
+    click.echo(text.table(heads, models))
     click.echo()
     processes = [
         (

@@ -30,6 +30,7 @@ def resident_of(model: Model, device: str, now: float) -> Resident:
         pinned=model.pinned,
         expires_in_s=None if model.expires_at is None else max(0.0, model.expires_at - now),
         in_use=model.in_use,
+        execution=model.execution,
     )
 
 

@@ -81,6 +81,7 @@ class Model:
     block_size: int = 0
     vocab_size: int = 0
     notes: tuple[str, ...] = ()
+    execution: str = ""
     in_use: int = 0
     #: Runs since it was loaded; until the first one it is not evicted for another model.
     uses: int = 0
@@ -247,9 +248,8 @@ class Residency:
         model.state = "resident"
         model.nbytes = report.nbytes
         model.model_hash = report.model_hash
-        model.block_size = report.block_size
-        model.vocab_size = report.vocab_size
-        model.notes = report.notes
+        model.block_size, model.vocab_size = report.block_size, report.vocab_size
+        model.notes, model.execution = report.notes, report.execution
         model.deaths = 0
         model.last_used_at = now
         self._start_idling(model, now)

@@ -174,6 +174,7 @@ async def _build(
         segments_dir=str(held.path),
         task_directories=task_directories(settings),
         circuit_roots=roots,
+        executions_dir=Path(settings.state_dir) / "executions",
         log_level=settings.log_level,
         launcher=launcher,
         on_ready=dispatcher.worker_ready,

@@ -64,6 +64,7 @@ class Launch:
     segments_dir: str
     task_directories: tuple[Path, ...] = ()
     circuit_roots: tuple[Path, ...] = ()
+    executions_dir: Path | None = None
     log_level: str = "info"
 
 
@@ -109,6 +110,7 @@ class Supervisor:
         segments_dir: str,
         task_directories: tuple[Path, ...] = (),
         circuit_roots: tuple[Path, ...] = (),
+        executions_dir: Path | None = None,
         log_level: str = "info",
         launcher: Launcher,
         on_ready: Callable[[Worker, Ready], None],
@@ -123,6 +125,7 @@ class Supervisor:
         self._segments_dir = segments_dir
         self._task_directories = task_directories
         self._circuit_roots = circuit_roots
+        self._executions_dir = executions_dir
         self._log_level = log_level
         self._launcher = launcher
         self._on_ready = on_ready
@@ -216,6 +219,7 @@ class Supervisor:
             segments_dir=self._segments_dir,
             task_directories=self._task_directories,
             circuit_roots=self._circuit_roots,
+            executions_dir=self._executions_dir,
             log_level=self._log_level,
         )
         process = await self._launcher(launch)
@@ -296,6 +300,7 @@ async def launch_process(launch: Launch) -> WorkerProcess:
         launch.log_level,
         *(text for path in launch.task_directories for text in ("--tasks", str(path))),
         *(text for path in launch.circuit_roots for text in ("--circuits", str(path))),
+        *(() if launch.executions_dir is None else ("--executions", str(launch.executions_dir))),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,  # its log, which becomes part of ours
         # OpenMP reads it when torch is loaded, so the worker itself could not say it.

@@ -29,6 +29,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="artefact trees with circuits, the one to write to first",
     )
+    parser.add_argument(
+        "--executions", type=Path, default=None, metavar="DIR", help="where measurements are kept"
+    )
     parser.add_argument("--front-pid", type=int, default=None, metavar="PID")
     parser.add_argument("--log-level", default="info", choices=LEVELS)
     return parser.parse_args(arguments)
@@ -49,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads=given.threads,
         task_directories=tuple(given.tasks),
         circuit_roots=tuple(given.circuits),
+        executions=given.executions,
         front_pid=given.front_pid,
     )
     return run(settings)

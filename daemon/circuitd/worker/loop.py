@@ -223,6 +223,7 @@ class Loop:
                 block_size=loaded.config.block_size,
                 vocab_size=loaded.config.vocab_size,
                 notes=loaded.notes,
+                execution=loaded.execution,
             ),
             (),
         )

@@ -23,8 +23,10 @@ from circuitd.circuits.nodes import node_space
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.device import dtype_named
 from circuitd.engine.sites import node_sites
+from circuitd.engine.sparse.choice import apply, choose, why_not
 from circuitd.engine.weights import Weights
 from circuitd.store.checkpoint import load_checkpoint
+from circuitd.store.executions import Executions
 from circuitd.store.model_files import MEANS_FILE
 from circuitd.store.tokenizer import Tokenizer
 from circuitd.work import ModelKey
@@ -42,6 +44,8 @@ class ResidentModel:
     #: Hash of the weights and configuration: equal for equal networks.
     model_hash: str
     notes: tuple[str, ...]
+    #: Which execution plain passes run on, and why: one line for people.
+    execution: str
     #: The larger of what its tensors add up to and what loading it added to the process or device.
     nbytes: int
     _tokenizer: Tokenizer | None
@@ -108,9 +112,15 @@ class ResidentModel:
 class Models:
     """The resident models of one device."""
 
-    def __init__(self, device: torch.device, tokenizers: Tokenizers | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        tokenizers: Tokenizers | None = None,
+        executions: Executions | None = None,
+    ) -> None:
         self.device = device
         self._tokenizers = tokenizers or Tokenizers()
+        self._executions = executions or Executions(None)
         self._resident: dict[ModelKey, ResidentModel] = {}
 
     def get(self, key: ModelKey) -> ResidentModel:
@@ -162,19 +172,30 @@ class Models:
                 f"tokenizer {name!r} has {tokenizer.n_vocab} tokens, "
                 f"the model only {loaded.config.vocab_size}"
             )
-        exact_nbytes = loaded.weights.nbytes + sum(m.nbytes for m in (means or {}).values())
+        weights, execution = self._choose(loaded.weights, loaded.model_hash)
+        exact_nbytes = weights.nbytes + sum(m.nbytes for m in (means or {}).values())
         memory.give_back(self.device)  # buffers of reading are not the model's
         measured_nbytes = memory.held_nbytes(self.device) - before_nbytes
         return ResidentModel(
             key=key,
             config=loaded.config,
-            weights=loaded.weights,
+            weights=weights,
             model_hash=loaded.model_hash,
             notes=tuple(notes),
+            execution=execution,
             nbytes=max(exact_nbytes, measured_nbytes),
             _tokenizer=tokenizer,
             _means=means,
         )
+
+    def _choose(self, weights: Weights, model_hash: str) -> tuple[Weights, str]:
+        """The weights on their fastest execution, measured if it was not yet; and its summary."""
+        choice = self._executions.find(model_hash)
+        if choice is None or why_not(weights) is not None:
+            choice = choose(weights)
+            if why_not(weights) is None:
+                self._executions.keep(model_hash, choice)
+        return apply(weights, choice), choice.summary
 
 
 def read_means(weights: Weights, directory: Path) -> dict[str, torch.Tensor] | None:

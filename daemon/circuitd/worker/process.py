@@ -15,6 +15,7 @@ import torch
 from circuitd import work
 from circuitd.engine import device as engine_device
 from circuitd.store.circuits import CircuitStore
+from circuitd.store.executions import Executions
 from circuitd.store.roots import artefact_roots, circuit_roots
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
@@ -39,7 +40,8 @@ EXIT_DEVICE_LOST: Final = 4
 class WorkerSettings:
     """What the front says on the command line.
 
-    `circuit_roots` are artefact trees with circuits, the one to write to first; `threads` is how
+    `circuit_roots` are artefact trees with circuits, the one to write to first; `executions` is
+    where it is kept which execution a model is fastest on (None: nowhere); `threads` is how
     many CPU threads torch may use (None: all the process may run on); `front_pid` the process to
     end with (None: the parent).
     """
@@ -51,6 +53,7 @@ class WorkerSettings:
     threads: int | None = None
     task_directories: Sequence[Path] = ()
     circuit_roots: Sequence[Path] = ()
+    executions: Path | None = None
     front_pid: int | None = None
 
 
@@ -64,7 +67,7 @@ def run(settings: WorkerSettings) -> int:
     device = set_up_torch(settings.device, settings.threads)
     writable, *read_only = settings.circuit_roots or circuit_roots(None)
     host = Host(
-        models=Models(device, Tokenizers(artefact_roots())),
+        models=Models(device, Tokenizers(artefact_roots()), Executions(settings.executions)),
         segments=SegmentDir(settings.segments),
         tasks=TaskRegistry(settings.task_directories),
         circuits=CircuitStore(writable, read_only),

@@ -1,8 +1,8 @@
-"""Which execution a network runs on: what a nonzero and a dense product cost here, measured.
+"""Which execution a network runs on: a plain value, measured when a model is loaded, and kept.
 
-Each block matrix is multiplied densely or by its nonzeros, whichever is cheaper for its shape and
-density; then one whole layer is timed both ways, since the sparse blocks also select and attend
-faster. The measurement is bounded and its outcome a plain value, so that it can be kept.
+The dense execution covers everything. The tiles cover what is in float32 on the CPU, and are taken
+where one layer is faster on them; whether a matrix is then multiplied by its nonzeros is decided
+for each. Nothing here needs the compiled kernels until a dense layer is slow enough to ask.
 """
 
 from __future__ import annotations
@@ -13,27 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
 from circuitd.engine.gpt import forward
 from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.plan import Plan
-from circuitd.engine.sparse import tile_kernels
-from circuitd.engine.sparse.blocks import SparseBlocks
-from circuitd.engine.sparse.matrices import SparseWeights
-from circuitd.engine.sparse.select import TILE
 from circuitd.engine.weights import Matrices, Weights
 
 #: Tokens of the passes that are timed.
-N_TOKENS: Final = 64
-#: Nonzeros of the matrix that the sparse product is timed on, as a share of its entries.
-_DENSITY: Final = 0.01
-#: Denser matrices are never worth compressing, whatever a short measurement says.
-_MAX_DENSITY: Final = 0.5
-#: Seconds that timing one thing may take beyond its first run.
-_SLICE_S: Final = 0.01
+N_TOKENS: Final = 32
+#: A network whose dense layer is faster than this has little to gain: a toy.
+_TOY_S: Final = 0.5e-3
+#: Seconds that timing one thing should take.
+_SLICE_S: Final = 5e-3
 
 
 @dataclass(frozen=True)
@@ -56,8 +48,8 @@ class Choice:
         if not self.is_sparse:
             return f"dense, since {self.reason}"
         n_sparse = sum(sum(layer) for layer in self.is_sparse)
-        speed = f", {self.dense_s / self.sparse_s:.1f} times as fast as dense"
-        return f"sparse ({n_sparse} of {4 * len(self.is_sparse)} matrices{speed})"
+        speed = f"{self.dense_s / self.sparse_s:.1f} times as fast as dense"
+        return f"sparse ({n_sparse} of {4 * len(self.is_sparse)} matrices, {speed})"
 
 
 def why_not(weights: Weights) -> str | None:
@@ -70,17 +62,12 @@ def why_not(weights: Weights) -> str | None:
 
 
 def choose(weights: Weights) -> Choice:
-    """Measure. A fraction of a second for the largest published model."""
+    """Measure: some hundred milliseconds for the largest published model."""
     if (reason := why_not(weights)) is not None:
         return Choice(reason=reason)
     first = weights.layers[0]
     # Made dense for the measurement alone: a packed model shall stay as small as it is.
     dense = Matrices(*(WeightMatrix.of(matrix.to_dense()) for matrix in first.matrices))
-    limits = [_break_even(matrix.dense) for matrix in dense]
-    is_sparse = tuple(
-        tuple(m.count_nonzero() <= most for m, most in zip(layer.matrices, limits, strict=True))
-        for layer in weights.layers
-    )
     one = dataclasses.replace(
         weights,
         config=dataclasses.replace(weights.config, n_layer=1),
@@ -88,12 +75,22 @@ def choose(weights: Weights) -> Choice:
     )
     tokens = torch.zeros(1, min(N_TOKENS, one.config.block_size), dtype=torch.int64)
     plan = Plan(logits="none")
-    dense_s = _fastest(lambda: forward(one, tokens, plan))
+    dense_s = fastest(lambda: forward(one, tokens, plan))
+    if dense_s < _TOY_S:
+        return Choice(reason="it is small", dense_s=dense_s)
+    from circuitd.engine.sparse.break_even import break_even
+
+    limits = [break_even(matrix.dense, N_TOKENS) for matrix in dense]
+    is_sparse = tuple(
+        tuple(m.count_nonzero() <= most for m, most in zip(layer.matrices, limits, strict=True))
+        for layer in weights.layers
+    )
     sparse = apply(one, Choice(is_sparse[:1]))
-    sparse_s = _fastest(lambda: forward(sparse, tokens, plan))
+    forward(sparse, tokens, plan)  # loads the kernels
+    sparse_s = fastest(lambda: forward(sparse, tokens, plan))
     if sparse_s >= dense_s:
-        speed = f"sparse took {sparse_s / dense_s:.1f} times as long"
-        return Choice(reason=speed, dense_s=dense_s, sparse_s=sparse_s)
+        reason = f"sparse takes {sparse_s / dense_s:.1f} times as long"
+        return Choice(reason=reason, dense_s=dense_s, sparse_s=sparse_s)
     return Choice(is_sparse, "", dense_s, sparse_s)
 
 
@@ -105,35 +102,15 @@ def apply(weights: Weights, choice: Choice) -> Weights:
         raise ValueError(
             f"a choice for {len(choice.is_sparse)} layers, the network has {len(weights.layers)}"
         )
-    return dataclasses.replace(
-        weights, sparse=SparseBlocks(SparseWeights.of(weights, choice.is_sparse))
-    )
+    from circuitd.engine.sparse.blocks import SparseBlocks
+    from circuitd.engine.sparse.matrices import SparseWeights
+
+    nonzeros = SparseWeights.of(weights, choice.is_sparse)
+    return dataclasses.replace(weights, sparse=SparseBlocks(nonzeros))
 
 
-def _break_even(weight: torch.Tensor) -> int:
-    """Nonzeros at which both products of a matrix of this shape cost the same."""
-    n_out, n_in = weight.shape
-    rng = np.random.default_rng(0)
-    in_row = max(1, round(_DENSITY * n_in))
-    starts = (in_row * np.arange(n_out + 1)).astype(np.int32)
-    index = np.uint16 if n_in <= 1 << 16 else np.int32
-    columns = rng.integers(0, n_in, n_out * in_row).astype(index)
-    values = rng.standard_normal(n_out * in_row, np.float32)
-    x, out = rng.standard_normal((n_in, TILE), np.float32), np.empty((n_out, TILE), np.float32)
-    bias = np.zeros(n_out, np.float32)
-    tile_s = _fastest(lambda: tile_kernels.multiply(x, starts, columns, values, bias, out))
-    activations = torch.randn(N_TOKENS, n_in)
-    with torch.inference_mode():
-        dense_s = _fastest(lambda: F.linear(activations, weight))
-    # One tile was timed on one thread; the dense product had all of them.
-    n_threads = min(torch.get_num_threads(), N_TOKENS // TILE)
-    sparse_s = tile_s * (N_TOKENS / TILE) / n_threads
-    return int(min(_MAX_DENSITY * weight.numel(), len(values) * dense_s / sparse_s))
-
-
-def _fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few runs after one that does not count."""
-    work()
+def fastest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest run among those that fit into a few milliseconds; at least one."""
     best, spent = float("inf"), 0.0
     while spent < _SLICE_S:
         began = time.perf_counter()

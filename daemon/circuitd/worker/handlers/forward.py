@@ -41,6 +41,7 @@ class _Asked:
     top_ids: list[torch.Tensor] = field(default_factory=list)
     top_logprobs: list[torch.Tensor] = field(default_factory=list)
     n_done: int = 0
+    execution: str = "dense"
 
     @property
     def needs(self) -> str:
@@ -160,6 +161,7 @@ def _take(one: _Asked, rows: slice, result: gpt.Run, at: slice) -> None:
     """Keep what request `one` asked for of its `rows`, which are rows `at` of the pass."""
     request, batch = one.request, one.batch
     one.n_done += rows.stop - rows.start
+    one.execution = result.execution
     if batch.targets is not None:
         if result.token_loss is None:
             token_loss = torch.zeros(rows.stop - rows.start, batch.n_positions)
@@ -222,6 +224,7 @@ def _answer(one: _Asked) -> Output:
                 loss=loss,
                 token_loss=token_loss,
                 top_k=top_k,
+                execution=one.execution,
                 compute_s=context.elapsed_s,
             )
         )

@@ -39,6 +39,7 @@ class _Side:
     batch: Batch
     interventions: tuple[engine.Intervention, ...]
     total_loss: float = 0.0
+    execution: str = "dense"
 
     @property
     def loss(self) -> float | None:
@@ -90,6 +91,7 @@ def run(request: Hook, context: Context) -> Steps:
                 loss=sides[0].loss,
                 against_loss=sides[1].loss if len(sides) == 2 else None,
                 changes=changes.ranked(request.rank),
+                execution=sides[0].execution,
                 compute_s=context.elapsed_s,
             )
         )
@@ -136,6 +138,7 @@ def _forward(
         cancelled=context.stop,
     )
     result = gpt.forward(weights, batch.tokens, plan)
+    side.execution = result.execution
     if result.token_loss is not None:
         side.total_loss += float(result.token_loss.sum())
     elif result.logits is not None and batch.answers is not None:
