@@ -167,7 +167,7 @@ class _Compiler:
         stream = p.Stream(
             channels=channels,
             n_varying=n_varying,
-            embeddings=np.ascontiguousarray(self.prompts.embeddings.T[channels]),
+            embeddings=np.ascontiguousarray(self.prompts.embeddings[:, channels].T),
             fills=np.ascontiguousarray(added[:, channels]),
             writers=np.ascontiguousarray(writers[:, channels]),
             gains=np.ascontiguousarray(self.net.gains[:halves][:, channels]),
@@ -204,24 +204,42 @@ class _Compiler:
             of_own = letters[:n_letters, own[in_stream]] + constants[half, own[in_stream]]
             here[in_stream, :n_letters] = of_own.T
             static.append(here)
-            k = s.mlp_in if half % 2 else s.attn_in
-            n_rivals = n_varying + s.d_in - d
-            for first in range(0, n_letters, _N_LETTERS):
-                some = slice(first, min(first + _N_LETTERS, n_letters))
-                values = letters[some] + constants[half]
-                values[:, stream.channels[:n_varying]] = 0
-                np.einsum("lc,lc->l", values, values, out=stream.squares[half, some])
-                if k < s.d_in:
-                    values *= gain[:d]
-                    found = windows_of(values, k, n_rivals)
-                    windows.append(found.ravel())
-                    n_keys += found.size
+            squares, found = self._static(half, n_letters, constants[half], stream)
+            stream.squares[half, :n_letters] = squares
+            windows.append(found)
+            n_keys += len(found)
         return p.Inputs(
             start=np.array(start), slot=joined(slots), channel=joined(channels),
             varying=joined(varying), gain=joined(gains, _F),
             static=np.concatenate(static) if static else np.zeros((0, len(letters)), _F),
             window_at=np.array(window_at), windows=joined(windows),
         )  # fmt: skip
+
+    def _static(
+        self, half: int, n_letters: int, constants: Array, stream: p.Stream
+    ) -> tuple[Array, Array]:
+        """Of the channels that do not vary at a half block, for each of the first letters: their
+        sum of squares, and the window of their magnitudes after the gain, flat.
+        """
+        s, d = self.s, self.s.d_model
+        known = self.prompts.of_first_half
+        if half == 0 and n_letters in known:
+            return known[n_letters]
+        k = s.mlp_in if half % 2 else s.attn_in
+        varying = stream.channels[: stream.n_varying[half]]
+        squares, windows = np.empty(n_letters, _F), []
+        for first in range(0, n_letters, _N_LETTERS):
+            some = slice(first, min(first + _N_LETTERS, n_letters))
+            values = self.prompts.embeddings[some] + constants
+            values[:, varying] = 0
+            np.einsum("lc,lc->l", values, values, out=squares[some])
+            if k < s.d_in:
+                values *= self.net.gains[half]
+                windows.append(windows_of(values, k, len(varying) + s.d_in - d).ravel())
+        found = squares, joined(windows)
+        if half == 0:
+            known[n_letters] = found
+        return found
 
     # -------------------------------------------------------------------- parts
 

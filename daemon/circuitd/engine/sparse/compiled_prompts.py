@@ -8,7 +8,7 @@ prompts of twenty tokens have some hundreds of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -47,6 +47,9 @@ class LaidPrompts:
     embeddings: Array
     last_tokens: Array  # [B]
     answers: Array  # [B, 2]: right and wrong token
+    #: Squares and windows of the first half block, by number of letters: they are the same for
+    #: every circuit, and nothing else in a compilation runs over as many letters.
+    of_first_half: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
     @classmethod
     def lay(cls, net: Network, tokens: Tensor, lengths: Tensor, answers: Tensor) -> LaidPrompts:
