@@ -287,7 +287,10 @@ def _is_float(value: Tensor | Nonzeros) -> bool:
 def _is_finite(value: Tensor | Nonzeros) -> bool:
     if isinstance(value, Nonzeros):
         return bool(np.isfinite(value.values).all())
-    return bool(torch.isfinite(value).all())
+    if not value.numel():
+        return True
+    # Both ends are NaN where anything is. One pass, and no mask of the tensor's size.
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(value))
 
 
 def _dense(value: Tensor | Nonzeros) -> Tensor:

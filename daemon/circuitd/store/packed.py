@@ -35,6 +35,8 @@ MAX_NBYTES: Final = 64 << 30
 """An unpacked model larger than this is refused before anything is allocated."""
 _MAX_INDEX: Final = np.iinfo(np.int32).max
 _N_HASHING_THREADS: Final = 4
+#: Hashing less than this takes no longer than handing it to a thread.
+_LARGE_NBYTES: Final = 1 << 18
 
 Array = NDArray[np.generic]
 
@@ -139,12 +141,12 @@ def _checksum(parts: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]]
         part = parts[name].detach().cpu().contiguous()
         return hashlib.sha256(bytes_of(part).data).hexdigest()
 
-    names = sorted(parts)
+    large = [name for name, part in parts.items() if part.nbytes >= _LARGE_NBYTES]
     with ThreadPoolExecutor(_N_HASHING_THREADS) as pool:  # hashing lets other threads run
-        digests = list(pool.map(digest, names))
+        digests = dict(zip(large, pool.map(digest, large), strict=True))
     said = [
-        [name, str(parts[name].dtype), list(parts[name].shape), found]
-        for name, found in zip(names, digests, strict=True)
+        [name, str(parts[name].dtype), list(parts[name].shape), digests.get(name) or digest(name)]
+        for name in sorted(parts)
     ]
     matrices = [[name, list(shapes[name])] for name in sorted(shapes)]
     return hashlib.sha256(json.dumps([said, matrices]).encode()).hexdigest()
