@@ -97,6 +97,10 @@ def _score_mask(
                 entries.of_tokens[half, :, first:last] = x
             else:
                 entries.of_lasts[half - turn, :, begin:end] = x_last
+        # Nothing varies yet: tokens of one letter are alike, so each letter is worked out once.
+        by_letter = half == 0 and turn > 0 and shape.d_pos == 0
+        if by_letter:
+            here_letters = lanes.block_letters[lanes.block_start[begin] : lanes.block_end[begin]]
         n_here = len(here_letters)
         n_inputs = plan.inputs.start[half + 1] - plan.inputs.start[half]
         inputs = work.inputs[:n_inputs, :n_here]
@@ -118,8 +122,25 @@ def _score_mask(
             )  # fmt: skip
             _write(stream, half, work.outputs, here)
             continue
-        to, to_positions, to_inputs = here, here_positions, inputs
         part = p.N_PARTS * layer
+        for other in range(p.K, p.V + 1):
+            to_other = work.keys if other == p.K else work.values
+            if half > first_half or half >= turn or changed[other]:
+                run_part(
+                    plan, part + other, inputs, here_positions[:n_here], gates, cuts, first_cut,
+                    last_cut, work, to_other,
+                )  # fmt: skip
+                if by_letter:
+                    n_other = _n_candidates(plan.rows, part + other)
+                    _spread(lanes.in_block[first:last], work.floats[2], to_other[:n_other])
+            else:
+                _take_kept(plan, part + other, entries, first, last, gates, to_other)
+            if keeps and half < turn:
+                _keep(plan.rows, part + other, to_other, first, last, entries)
+        if by_letter:
+            inputs = work.inputs[:n_inputs, :n]
+            _spread(lanes.in_block[first:last], work.floats[2], inputs)
+        to, to_positions, to_inputs = here, here_positions, inputs
         if half == turn - 1:
             to, to_positions = x_last, positions_last
             to_inputs = work.inputs_last[:n_inputs, :n_last]
@@ -129,17 +150,6 @@ def _score_mask(
             plan, part + p.Q, to_inputs, to_positions, gates, cuts, first_cut, last_cut, work,
             work.queries,
         )  # fmt: skip
-        for other in range(p.K, p.V + 1):
-            to_other = work.keys if other == p.K else work.values
-            if half > first_half or half >= turn or changed[other]:
-                run_part(
-                    plan, part + other, inputs, here_positions, gates, cuts, first_cut, last_cut,
-                    work, to_other,
-                )  # fmt: skip
-            else:
-                _take_kept(plan, part + other, entries, first, last, gates, to_other)
-            if keeps and half < turn:
-                _keep(plan.rows, part + other, to_other, first, last, entries)
         if half < turn - 1:
             attend_all(
                 plan.shape, plan.heads, layer, work.queries, work.keys, work.values, positions,
@@ -158,6 +168,22 @@ def _score_mask(
     if keeps:
         entries.of_lasts[halves - turn, :, begin:end] = x_last
     _finish(plan, x_last, letters_last, begin, gates, work, differences)
+
+
+@jit
+def _n_candidates(rows: p.Rows, part: int) -> int:
+    return rows.candidate_start[part + 1] - rows.candidate_start[part]
+
+
+@jit
+def _spread(places: Array, scratch: Array, values: Array) -> None:
+    """From letters to lanes, in place: each lane becomes what is at its letter's place."""
+    n = places.shape[0]
+    for i in range(values.shape[0]):
+        row = values[i]
+        scratch[:n] = row[:n]
+        for lane in range(n):
+            row[lane] = scratch[places[lane]]
 
 
 @jit

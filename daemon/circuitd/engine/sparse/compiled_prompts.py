@@ -25,7 +25,9 @@ N_LANES: Final = 1024
 class Lanes(NamedTuple):
     """Prompts end to end, prompt b from `starts[b]` to `starts[b + 1]`. All int64.
 
-    Where only last tokens matter a lane is a whole prompt: `last_letters`, `last_positions`.
+    Where only last tokens matter a lane is a whole prompt: `last_letters`, `last_positions`. The
+    letters of the block that begins with prompt b, each once, are `block_letters` from
+    `block_start[b]` to `block_end[b]`.
     """
 
     starts: Array  # [B + 1]
@@ -33,6 +35,10 @@ class Lanes(NamedTuple):
     positions: Array  # [lanes]
     last_letters: Array  # [B]
     last_positions: Array  # [B]
+    block_letters: Array
+    block_start: Array  # [B], 0 but for the first of a block
+    block_end: Array  # [B], likewise
+    in_block: Array  # [lanes]: the place of each lane's letter among those of its block
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +75,10 @@ class LaidPrompts:
         embeddings = net.wte[found // n_positions]
         if len(net.wpe):
             embeddings = embeddings + net.wpe[found % n_positions]
-        lanes = Lanes(starts, letters, positions.copy(), letters[lasts], positions[lasts])
+        lanes = Lanes(
+            starts, letters, positions.copy(), letters[lasts], positions[lasts],
+            *_letters_of_blocks(starts, letters),
+        )  # fmt: skip
         return cls(
             lanes, len(last_codes), embeddings, flat[lasts], answers.cpu().numpy().astype(np.int64)
         )
@@ -84,8 +93,27 @@ class LaidPrompts:
 
     def blocks(self) -> list[tuple[int, int]]:
         """Rows from, to of each block of at most `N_LANES` lanes (more for a longer prompt)."""
-        starts, cut = self.lanes.starts, [0]
-        for row in range(1, len(self)):
-            if starts[row + 1] - starts[cut[-1]] > N_LANES:
-                cut.append(row)
-        return list(zip(cut, [*cut[1:], len(self)], strict=True))
+        return _blocks(self.lanes.starts)
+
+
+def _blocks(starts: Array) -> list[tuple[int, int]]:
+    cut = [0]
+    for row in range(1, len(starts) - 1):
+        if starts[row + 1] - starts[cut[-1]] > N_LANES:
+            cut.append(row)
+    return list(zip(cut, [*cut[1:], len(starts) - 1], strict=True))
+
+
+def _letters_of_blocks(starts: Array, letters: Array) -> tuple[Array, Array, Array, Array]:
+    """The last four fields of `Lanes`."""
+    first, last = np.zeros((2, len(starts) - 1), np.int64)
+    in_block = np.empty(len(letters), np.int64)
+    found: list[Array] = []
+    n = 0
+    for begin, end in _blocks(starts):
+        lanes = slice(starts[begin], starts[end])
+        own, in_block[lanes] = np.unique(letters[lanes], return_inverse=True)
+        found.append(own)
+        first[begin], last[begin] = n, n + len(own)
+        n += len(own)
+    return np.concatenate(found), first, last, in_block
