@@ -129,6 +129,13 @@ class Loaded(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="loade
     execution: str = ""
 
 
+class Resized(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="resized"):
+    """A resident model takes other memory than was told: a request has made its weights dense."""
+
+    model: ModelKey
+    nbytes: int
+
+
 class LoadFailed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="load_failed"):
     """A model could not be loaded; nothing of it stays in memory."""
 
@@ -159,4 +166,4 @@ class Answer(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="answe
 
 
 ToWorker = Run | Load | Unload | CancelWork | Exit
-FromWorker = Ready | Heartbeat | Loaded | LoadFailed | Unloaded | Answer
+FromWorker = Ready | Heartbeat | Loaded | Resized | LoadFailed | Unloaded | Answer

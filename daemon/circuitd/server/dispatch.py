@@ -244,6 +244,8 @@ class Dispatcher:
                 self._carry_out(self.residency.loaded(message, now))
                 self._tell_load_waiters(message.model, None)
                 self._ask_cache_again(message.model)
+            case work.Resized():
+                self._carry_out(self.residency.resized(message, now))
             case work.LoadFailed():
                 instructions = self.residency.load_failed(message.model, now)
                 self._fail_waiting(message.model, from_info(message.error))

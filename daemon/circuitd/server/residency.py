@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from circuit_protocol.errors import CircuitError, Conflict, NotFound, OutOfMemory, WorkerDied
-from circuitd.work import Loaded, ModelKey
+from circuitd.work import Loaded, ModelKey, Resized
 
 #: How often a worker may die while it loads a model before the model is refused.
 MAX_LOAD_DEATHS = 2
@@ -258,6 +258,14 @@ class Residency:
             model.leaving, model.pinned = True, False
             error = self._too_big(model.name, model.nbytes, place)
             return [Refused(model.key, error), *self.plan(now)]
+        return self.plan(now)
+
+    def resized(self, report: Resized, now: float) -> list[Instruction]:
+        """A resident model has grown: others may have to go for it."""
+        model = self.models.get(report.model)
+        if model is None or model.state != "resident":
+            return []
+        model.nbytes = report.nbytes
         return self.plan(now)
 
     def load_failed(self, key: ModelKey, now: float) -> list[Instruction]:

@@ -171,6 +171,11 @@ class Loop:
             segments=output.segments,
         )
         self._send(answer, output.frames)
+        key = context.item.model
+        if reply.final and key is not None:
+            nbytes = self._host.models.resized(key)
+            if nbytes is not None:
+                self._send(work.Resized(model=key, nbytes=nbytes), ())
 
     def _split(self, underway: _Underway) -> None:
         """A batch failed, and nobody knows by whose fault: run its other items one by one."""

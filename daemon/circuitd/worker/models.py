@@ -47,10 +47,17 @@ class ResidentModel:
     #: Which execution plain passes run on, and why: one line for people.
     execution: str
     #: The larger of what its tensors add up to and what loading it added to the process or device.
-    nbytes: int
+    loaded_nbytes: int
+    #: What its weights alone took then.
+    loaded_weights_nbytes: int
     _tokenizer: Tokenizer | None
     _means: Mapping[str, torch.Tensor] | None
     _gated: dict[str, Gated] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes now, weights that were made dense since included."""
+        return self.loaded_nbytes + self.weights.nbytes - self.loaded_weights_nbytes
 
     @property
     def directory(self) -> Path:
@@ -122,6 +129,8 @@ class Models:
         self._tokenizers = tokenizers or Tokenizers()
         self._executions = executions or Executions(None)
         self._resident: dict[ModelKey, ResidentModel] = {}
+        #: What the front knows each to take.
+        self._told_nbytes: dict[ModelKey, int] = {}
 
     def get(self, key: ModelKey) -> ResidentModel:
         """A resident model. Raises InternalError for one the front should have loaded first."""
@@ -146,14 +155,23 @@ class Models:
             memory.give_back(self.device)
             raise
         self._resident[key] = model
+        self._told_nbytes[key] = model.nbytes
         return model
+
+    def resized(self, key: ModelKey) -> int | None:
+        """What a model takes by now, if that is not what was said last."""
+        model = self._resident.get(key)
+        if model is None or model.nbytes == self._told_nbytes[key]:
+            return None
+        self._told_nbytes[key] = model.nbytes
+        return model.nbytes
 
     def unload(self, key: ModelKey) -> int:
         """Free a model; measured bytes that returned (0 if it was not resident)."""
         if key not in self._resident:
             return 0
         before_nbytes = memory.held_nbytes(self.device)
-        del self._resident[key]
+        del self._resident[key], self._told_nbytes[key]
         memory.give_back(self.device)
         return max(0, before_nbytes - memory.held_nbytes(self.device))
 
@@ -183,7 +201,8 @@ class Models:
             model_hash=loaded.model_hash,
             notes=tuple(notes),
             execution=execution,
-            nbytes=max(exact_nbytes, measured_nbytes),
+            loaded_nbytes=max(exact_nbytes, measured_nbytes),
+            loaded_weights_nbytes=weights.nbytes,
             _tokenizer=tokenizer,
             _means=means,
         )

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from circuit_protocol.errors import Conflict, NotFound, OutOfMemory
 from circuitd.server.residency import Instruction, Refused, Residency, StartLoad, StartUnload
-from circuitd.work import Loaded, ModelKey
+from circuitd.work import Loaded, ModelKey, Resized
 
 
 def key(name: str, signature: str = "1") -> ModelKey:
@@ -136,6 +136,17 @@ def test_held_tensors_and_cached_results_take_from_the_budget() -> None:
     make_resident(r, "a", 60)
     r.other_nbytes = 50
     assert r.plan(1.0) == [StartUnload(1, key("a"))]
+
+
+def test_a_model_that_has_grown_drives_out_the_least_recently_used() -> None:
+    r = one_worker()
+    make_resident(r, "a", 40, 0.0)
+    make_resident(r, "b", 40, 1.0)
+    assert r.resized(Resized(model=key("b"), nbytes=70), 2.0) == [StartUnload(1, key("a"))]
+    assert r.used_nbytes == 110
+    r.unloaded(key("a"), 3.0)
+    assert r.resized(Resized(model=key("a"), nbytes=70), 4.0) == []  # it is gone
+    assert r.used_nbytes == 70
 
 
 def test_a_model_that_measures_more_than_the_budget_is_refused_and_goes() -> None:

@@ -15,6 +15,7 @@ from circuit_protocol.replies import ModelConverted, ModelDescription, TaskShown
 from circuit_protocol.requests import (
     DescribeModel,
     Detokenize,
+    Forward,
     PackModel,
     ShowTask,
     Tokenize,
@@ -43,6 +44,25 @@ def test_loading_answers_with_hash_and_measured_size(desk, model_directory):
     n_numbers = sum(np.prod(shape) for shape in expected_shapes(CONFIG).values())
     assert loaded.nbytes >= 4 * n_numbers
     assert loaded.notes == ()
+
+
+def test_weights_made_dense_after_loading_are_told_to_the_front_once(desk, prompts, tmp_path):
+    desk.ask(PackModel(id="1", model="tiny", to=str(tmp_path / "packed")))
+    desk.key = work.ModelKey(path=str(tmp_path / "packed"), signature="packed")
+    desk.inbox.put(work.Load(model=desk.key))
+    desk.finish()
+    before_nbytes, grown_nbytes = desk.model.nbytes, 0
+    for layer in desk.model.weights.layers:
+        for matrix in layer.matrices:
+            grown_nbytes += 0 if matrix.is_dense else matrix.dense_nbytes
+            assert matrix.dense.shape == matrix.shape
+    assert grown_nbytes > 0
+    desk.ask(Forward(id="2", model="packed", prompts=prompts))
+    assert sent(desk, work.Resized) == work.Resized(
+        model=desk.key, nbytes=before_nbytes + grown_nbytes
+    )
+    desk.ask(Forward(id="3", model="packed", prompts=prompts))
+    assert not [m for m, _ in desk.sent if isinstance(m, work.Resized)]
 
 
 def test_unloading_lets_every_weight_go(desk):
