@@ -10,7 +10,7 @@ WORK ?= build/training
 SOURCES := protocol daemon clients training benchmarks docs tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pages bench train clean
+.PHONY: help demo test check format pages bench train reproduce clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,7 @@ check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fres
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m circuit_protocol.schema --check
 	@$(BIN)/python -m circuit_protocol.reference --check
+	@$(BIN)/python -m training.reproduction draw --check
 	@$(MAKE) --no-print-directory test
 
 format: $(VENV)/.dev ## Format, and mend what the linter can
@@ -37,6 +38,7 @@ format: $(VENV)/.dev ## Format, and mend what the linter can
 pages: $(VENV)/.dev ## Write the generated parts of docs/ again
 	@$(BIN)/python -m circuit_protocol.schema
 	@$(BIN)/python -m circuit_protocol.reference
+	@$(BIN)/python -m training.reproduction draw
 
 bench: $(VENV)/.bench ## Print the tables of benchmarks/ (peers in an environment of their own)
 	@$(BIN)/python -m benchmarks
@@ -46,6 +48,10 @@ train: $(VENV)/.train ## Train the shipped model again, in WORK (hours; see trai
 	@$(BIN)/python -m training.train --name csd-py-sparse --work $(WORK) --preset sparse --steps 4079 --snippet-share 0.5
 	@for step in export means card; do \
 	    $(BIN)/python -m training.$$step --name csd-py-sparse --work $(WORK) || exit 1; done
+
+reproduce: $(VENV)/.train ## Measure the paper's claims on the shipped models, in WORK; draw docs/reproduction.md
+	@$(BIN)/python -m training.reproduction run --work $(WORK)
+	@$(BIN)/python -m training.reproduction draw
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules .pytest_cache .ruff_cache .import_linter_cache
