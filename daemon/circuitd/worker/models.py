@@ -209,10 +209,10 @@ class Models:
 
     def _choose(self, weights: Weights, model_hash: str) -> tuple[Weights, str]:
         """The weights on their fastest execution, measured if it was not yet; and its summary."""
-        choice = self._executions.find(model_hash)
-        if choice is None or why_not(weights) is not None:
+        choice = None if why_not(weights) else self._executions.find(model_hash)
+        if choice is None:
             choice = choose(weights)
-            if why_not(weights) is None:
+            if choice.dense_s:  # it was measured
                 self._executions.keep(model_hash, choice)
         return apply(weights, choice), choice.summary
 

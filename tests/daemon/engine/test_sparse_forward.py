@@ -223,13 +223,18 @@ def test_what_it_cannot_do_runs_densely_and_says_so(plan, reason):
     assert torch.equal(found.logits, expected.logits)
 
 
-def test_the_choice_is_measured_and_can_be_applied_again():
+def test_a_toy_stays_dense_without_a_look_at_the_kernels():
+    assert choose(random_model(TINY)).summary == "dense, since it is small"
+
+
+def test_the_choice_is_measured_and_can_be_applied_again(monkeypatch):
+    monkeypatch.setattr("circuitd.engine.sparse.choice._MIN_WEIGHTS", 0)
     weights = random_model(DEEP)
     choice = choose(weights)
     assert choice.dense_s > 0
     assert choice.sparse_s > 0
     assert (choice.sparse_s < choice.dense_s) == bool(choice.is_sparse)
-    assert choice.summary.startswith("sparse" if choice.is_sparse else "dense, since sparse took")
+    assert choice.summary.startswith("sparse" if choice.is_sparse else "dense, since sparse takes")
     forced = Choice(((True, False, True, True),) * 3, "", 2.0, 1.0)
     assert forced.summary == "sparse (9 of 12 matrices, 2.0 times as fast as dense)"
     running = apply(weights, forced)

@@ -23,9 +23,10 @@ from circuitd.engine.attention import attend
 from circuitd.engine.config import GPTConfig, Location
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse import tile_kernels as kernels
+from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
 from circuitd.engine.sparse.select import TILE, keep_largest
-from circuitd.engine.sparse.tile_attention import attend_heads
+from circuitd.engine.sparse.tile_attention import Scratch, attend_heads, make_scratch
 from circuitd.engine.sparse.tiles import Tiles
 from circuitd.engine.taps import Taps
 
@@ -90,17 +91,14 @@ class _Room:
     """What one tile is computed in, for whoever computes it."""
 
     def __init__(self, config: GPTConfig) -> None:
-        def room(width: int) -> Array:
-            return np.empty((width, TILE), np.float32)
-
         self.values = {
-            "attn_in": room(config.d_in),
-            "mlp_in": room(config.d_in),
-            "post_act": room(config.d_mlp),
-            "delta": room(config.d_model),
+            "attn_in": room(config.d_in, TILE),
+            "mlp_in": room(config.d_in, TILE),
+            "post_act": room(config.d_mlp, TILE),
+            "delta": room(config.d_model, TILE),
         }
-        self.integers = np.empty((5, TILE), np.int32)
-        self.floats = np.empty((3, TILE), np.float32)
+        self.integers = room(5, TILE, dtype=np.int32)
+        self.floats = room(3, TILE)
 
 
 _Step = Callable[[int, _Room], None]
@@ -122,7 +120,7 @@ class _Pass:
         self._x = self._new(config.d_model)
         self._qkv = self._new(3 * config.d_attn)
         self._y = self._new(config.d_attn)
-        self._mean = np.zeros((tiles.n_tiles, 1, TILE), np.float32)
+        self._mean = self._new(1)
         self._scale = self._new(1)
         if resid is None:
             self._queue.append(self._embed)
@@ -278,28 +276,19 @@ class _Pass:
         tasks = [
             (row, head) for row in range(tiles.n_rows) for head in range(0, config.n_head, n_heads)
         ]
-        rooms: dict[int, tuple[Array, Array, Array, Array]] = {}
+        rooms: dict[int, Scratch] = {}
 
         def attend_some(number: int, thread: int) -> None:
             row, head = tasks[number]
             if thread not in rooms:
-                rooms[thread] = self._attention_room(longest)
+                rooms[thread] = make_scratch(longest, config.d_head)
             attend_heads(
                 self._qkv, tiles.starts[row], tiles.lengths[row], head,
-                min(head + n_heads, config.n_head), config.d_head, layer.sinks, *rooms[thread],
+                min(head + n_heads, config.n_head), config.d_head, layer.sinks, rooms[thread],
                 self._y,
             )  # fmt: skip
 
         self._blocks.share(attend_some, len(tasks))
-
-    def _attention_room(self, n: int) -> tuple[Array, Array, Array, Array]:
-        """Queries, keys, values and scores, as `attend_heads` says."""
-        d = self._config.d_head
-
-        def room(*shape: int) -> Array:
-            return np.zeros(shape, np.float32)
-
-        return room(d, TILE), room(n, d), room(d, n), room(n + 1, TILE)
 
     def _attend_visibly(self, i: int, layer: LayerArrays) -> None:
         """The same by the dense network's attention, since the plan looks at the pattern."""
@@ -342,9 +331,7 @@ class _Pass:
     # ------------------------------------------------------------------------ where values live
 
     def _new(self, width: int) -> Array:
-        value = np.empty((self._tiles.n_tiles, width, TILE), np.float32)
-        value[-1] = 0  # not every step writes the lanes without a token
-        return value
+        return room(self._tiles.n_tiles, width, TILE)
 
     def _keep_whole(self, kind: str, site: str, *matrices: Matrix) -> None:
         """Decide where `kind` lives until it is written next: among all tiles if somebody stops to

@@ -2,12 +2,13 @@
 
 The dense execution covers everything. The tiles cover what is in float32 on the CPU, and are taken
 where one layer is faster on them; whether a matrix is then multiplied by its nonzeros is decided
-for each. Nothing here needs the compiled kernels until a dense layer is slow enough to ask.
+for each. A small network is not measured, nor are the compiled kernels loaded for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from circuitd.engine.weights import Matrices, Weights
 
 #: Tokens of the passes that are timed.
 N_TOKENS: Final = 32
-#: A network whose dense layer is faster than this has little to gain: a toy.
-_TOY_S: Final = 0.5e-3
+#: A network with fewer weights in a layer has nothing to gain: what is fixed costs more.
+_MIN_WEIGHTS: Final = 1 << 16
 #: Seconds that timing one thing should take.
 _SLICE_S: Final = 5e-3
 
@@ -66,6 +67,8 @@ def choose(weights: Weights) -> Choice:
     if (reason := why_not(weights)) is not None:
         return Choice(reason=reason)
     first = weights.layers[0]
+    if sum(math.prod(matrix.shape) for matrix in first.matrices) < _MIN_WEIGHTS:
+        return Choice(reason="it is small")
     # Made dense for the measurement alone: a packed model shall stay as small as it is.
     dense = Matrices(*(WeightMatrix.of(matrix.to_dense()) for matrix in first.matrices))
     one = dataclasses.replace(
@@ -76,8 +79,6 @@ def choose(weights: Weights) -> Choice:
     tokens = torch.zeros(1, min(N_TOKENS, one.config.block_size), dtype=torch.int64)
     plan = Plan(logits="none")
     dense_s = fastest(lambda: forward(one, tokens, plan))
-    if dense_s < _TOY_S:
-        return Choice(reason="it is small", dense_s=dense_s)
     from circuitd.engine.sparse.break_even import break_even
 
     limits = [break_even(matrix.dense, N_TOKENS) for matrix in dense]
