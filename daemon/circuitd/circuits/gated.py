@@ -33,8 +33,8 @@ from circuitd.engine.weights import Weights
 
 if TYPE_CHECKING:
     from circuitd.circuits.variants import Variants
-    from circuitd.engine.sparse.compiled import CompiledCircuit
-    from circuitd.engine.sparse.compiled_prompts import LaidPrompts
+    from circuitd.engine.sparse.compiled.circuit import CompiledCircuit
+    from circuitd.engine.sparse.compiled.prompts import LaidPrompts
     from circuitd.engine.sparse.execute import Blocks
 
 #: Rows of one forward and backward pass through the engine: bounds memory and a step's time.

@@ -17,7 +17,7 @@ from circuitd.circuits.ablate import KEEP, RESAMPLE, Mask
 from circuitd.circuits.edge_places import edge_places, layer_of
 from circuitd.circuits.nodes import node_space
 from circuitd.engine.config import GPTConfig
-from circuitd.engine.sparse.compiled import CompiledCircuit, EdgePlaces, Variant
+from circuitd.engine.sparse.compiled.circuit import CompiledCircuit, EdgePlaces, Variant
 from circuitd.engine.sparse.execute import Blocks, SparseNetwork
 
 

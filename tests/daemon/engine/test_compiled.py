@@ -19,10 +19,15 @@ from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Keep
 from circuitd.engine.plan import Plan
 from circuitd.engine.sites import node_sites
-from circuitd.engine.sparse import compiled
-from circuitd.engine.sparse.compiled import CompiledCircuit, EdgePlaces, Variant, is_worth_compiling
-from circuitd.engine.sparse.compiled_prompts import LaidPrompts
-from circuitd.engine.sparse.compiled_windows import LAST_CHANNEL, windows_of
+from circuitd.engine.sparse.compiled import circuit as compiled
+from circuitd.engine.sparse.compiled.circuit import (
+    CompiledCircuit,
+    EdgePlaces,
+    Variant,
+    is_worth_compiling,
+)
+from circuitd.engine.sparse.compiled.prompts import LaidPrompts
+from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL, windows_of
 from circuitd.engine.sparse.layout import lay_out, sizes_of
 from circuitd.engine.steps import finish
 from circuitd.engine.topk import abs_top_k

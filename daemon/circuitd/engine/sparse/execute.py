@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitd.engine.sparse.compiled import (
+from circuitd.engine.sparse.compiled.circuit import (
     NO_CUTS,
     CompiledCircuit,
     EdgePlaces,
     is_worth_compiling,
 )
-from circuitd.engine.sparse.compiled_prompts import LaidPrompts
+from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.layout import Network, lay_out, sizes_of
 from circuitd.engine.sparse.network import Work, backward_block, fold, forward_block, make_work
 from circuitd.engine.steps import Steps

@@ -1,7 +1,7 @@
 """What one half block of a compiled circuit computes: its inputs, and its parts one by one.
 
 Each candidate is counted against what varies, and the window of the rest says whether it stays: see
-`compiled_windows`. Arrays are [rows, lanes]; a slot's value is fill + gate * (value - fill).
+`windows`. Arrays are [rows, lanes]; a slot's value is fill + gate * (value - fill).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse import compiled_plan as p
-from circuitd.engine.sparse.compiled_windows import LAST_CHANNEL
-from circuitd.engine.sparse.compiled_work import N_AT_ONCE, Work
+from circuitd.engine.sparse.compiled import plan as p
+from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL
+from circuitd.engine.sparse.compiled.work import N_AT_ONCE, Work
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.kernels import activate
 
@@ -242,7 +242,7 @@ def _drop(
     letters: Array,
     to: Array,
 ) -> None:
-    """Zero what is not among the largest: see `compiled_windows`."""
+    """Zero what is not among the largest: see `windows`."""
     order, bits = _LAST_CHANNEL - channel, own.view(np.int32)
     for lane in range(to.shape[0]):
         key = (np.int64(bits[lane]) << 32) | order

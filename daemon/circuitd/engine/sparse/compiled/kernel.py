@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse import compiled_plan as p
-from circuitd.engine.sparse.compiled_attention import attend_all, attend_last
-from circuitd.engine.sparse.compiled_prompts import Lanes
-from circuitd.engine.sparse.compiled_rows import mix, read_inputs, run_part
-from circuitd.engine.sparse.compiled_work import Work
+from circuitd.engine.sparse.compiled import plan as p
+from circuitd.engine.sparse.compiled.attention import attend_all, attend_last
+from circuitd.engine.sparse.compiled.prompts import Lanes
+from circuitd.engine.sparse.compiled.rows import mix, read_inputs, run_part
+from circuitd.engine.sparse.compiled.work import Work
 from circuitd.engine.sparse.jit import jit
 
 Array = np.ndarray[Any, Any]

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from circuitd.engine.sparse import compiled_plan as p
+from circuitd.engine.sparse.compiled import plan as p
 
 Array = np.ndarray[Any, Any]
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse import compiled_plan as p
-from circuitd.engine.sparse.compiled_pieces import (
+from circuitd.engine.sparse.compiled import plan as p
+from circuitd.engine.sparse.compiled.pieces import (
     HeadLists,
     Part,
     edges_out_of,
@@ -20,8 +20,8 @@ from circuitd.engine.sparse.compiled_pieces import (
     fold_values,
     joined,
 )
-from circuitd.engine.sparse.compiled_prompts import LaidPrompts
-from circuitd.engine.sparse.compiled_windows import windows_of
+from circuitd.engine.sparse.compiled.prompts import LaidPrompts
+from circuitd.engine.sparse.compiled.windows import windows_of
 from circuitd.engine.sparse.kernels import activate
 from circuitd.engine.sparse.layout import Network, Sizes
 from circuitd.engine.sparse.network import fold

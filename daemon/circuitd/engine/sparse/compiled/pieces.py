@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse import compiled_plan as p
+from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.layout import Network
 
@@ -18,7 +18,7 @@ _F: Final = np.float32
 
 @dataclass
 class Part:
-    """One part under construction; see `compiled_plan.Rows`."""
+    """One part under construction; see `plan.Rows`."""
 
     rows: Array = field(default_factory=lambda: np.empty(0, np.int64))
     bias: Array = field(default_factory=lambda: np.empty(0, _F))
@@ -35,7 +35,7 @@ class Part:
 
 
 class HeadLists:
-    """Heads under construction, of all layers; see `compiled_plan.Heads`."""
+    """Heads under construction, of all layers; see `plan.Heads`."""
 
     def __init__(self) -> None:
         self.start, self.lone_start, self.pair_start = [0], [0], [0]

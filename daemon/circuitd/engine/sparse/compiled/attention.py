@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from circuitd.engine.sparse.attention import attention_pattern
-from circuitd.engine.sparse.compiled_plan import Heads, Shape
+from circuitd.engine.sparse.compiled.plan import Heads, Shape
 from circuitd.engine.sparse.jit import exp, jit, jit_reduce
 
 Array = np.ndarray[Any, Any]

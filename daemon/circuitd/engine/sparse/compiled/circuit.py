@@ -17,11 +17,11 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from circuitd.engine.sparse import compiled_plan as p
-from circuitd.engine.sparse.compiled_circuit import compile_circuit
-from circuitd.engine.sparse.compiled_kernel import score_masks
-from circuitd.engine.sparse.compiled_prompts import LaidPrompts
-from circuitd.engine.sparse.compiled_work import Work, make_work
+from circuitd.engine.sparse.compiled import plan as p
+from circuitd.engine.sparse.compiled.build import compile_circuit
+from circuitd.engine.sparse.compiled.kernel import score_masks
+from circuitd.engine.sparse.compiled.prompts import LaidPrompts
+from circuitd.engine.sparse.compiled.work import Work, make_work
 from circuitd.engine.sparse.layout import Network, Sizes
 from circuitd.engine.steps import Steps
 

@@ -1,0 +1,1 @@
+"""Circuits compiled: a forward pass costs what its open nodes cost, not what the network costs."""
