@@ -212,12 +212,12 @@ class Scheduler:
 
     def expired(self, now: float) -> tuple[WorkItem, ...]:
         """The unfinished items whose deadline has passed, each reported once."""
-        due: list[WorkItem] = []
+        due: dict[int, WorkItem] = {}  # an item that was queued again stands on the heap twice
         while self._deadlines and self._deadlines[0][0] <= now:
             _, number = heappop(self._deadlines)
             if (item := self.items.get(number)) is not None:
-                due.append(item)
-        return tuple(due)
+                due[number] = item
+        return tuple(due.values())
 
     def next_deadline(self) -> float | None:
         """When `expired` should be asked next."""

@@ -135,6 +135,16 @@ def test_deadlines_are_reported_once_for_queued_and_running_work_but_not_for_fin
     assert numbers(s.expired(5.0)) == [3]
 
 
+def test_the_deadline_of_work_that_was_queued_again_is_reported_once() -> None:
+    s = Scheduler()
+    for n in (1, 2):
+        s.submit(item(n, deadline_at=5.0))
+        s.take(1, anything, 0.0)
+    _, (other,) = s.lose_worker(1)
+    s.requeue(other)
+    assert numbers(s.expired(6.0)) == [2]
+
+
 def test_a_lost_worker_suspects_its_oldest_run_and_the_rest_can_go_first_again() -> None:
     s = Scheduler()
     for n in (1, 2, 3):
