@@ -406,6 +406,8 @@ class AblateResult(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="ab
 
     `model_loss` is the unablated model's, `base_loss` that of `keep` alone; losses, deltas
     (loss - base_loss) and accuracies are [M]; logit_changes [M, B, 2] (right, wrong answer).
+    `execution` is "compiled circuit", "sparse" or "batched passes, since …"; `masks_per_s` counts
+    from when what the masks start from was known.
     """
 
     model_loss: float
@@ -418,6 +420,7 @@ class AblateResult(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="ab
     logit_changes: Values | None = None
     things: tuple[AblatedThing, ...] = ()
     masks_per_s: float = 0.0
+    execution: str = ""
     cached: bool = False
     compute_s: float = 0.0
 

@@ -179,6 +179,7 @@ def document(answer: AblateAnswer) -> Any:
         "cached": raw.cached,
         "compute_s": raw.compute_s,
         "masks_per_s": raw.masks_per_s,
+        "execution": raw.execution,
         "masks": [
             {
                 "name": name,

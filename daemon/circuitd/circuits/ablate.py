@@ -36,6 +36,8 @@ CODES: Final = {"zero": ZERO, "mean": MEAN, "resample": RESAMPLE}
 
 #: Rows of one pass unless the caller knows better: bounds its memory, and the wait for a cancel.
 ROWS_PER_STEP: Final = 64
+#: Most bytes of a base's streams that are kept; beyond it masks start at the beginning.
+_MOST_STREAM_NBYTES: Final = 2**30
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,12 @@ class Sweep:
         """How many masks share a batch."""
         return max(1, self.rows_per_step // self.n_rows)
 
+    @property
+    def _streams_nbytes(self) -> int:
+        """What the base's streams take at most."""
+        config, n_tokens = self.weights.config, self.prompts.tokens.numel()
+        return config.n_layer * config.d_model * n_tokens * self.weights.dtype.itemsize
+
     def score_base(self) -> Scores:
         """The base's own scores, keeping its stream at each layer's entry for the masks to come."""
         return next(scores for scores in self.base_steps() if scores is not None)
@@ -165,6 +173,7 @@ class Sweep:
         rows, m = self._passes[number], len(masks)
         prompts = self.prompts.rows(rows)
         tokens = prompts.tokens.repeat(m, 1)
+        keep_streams = keep_streams and self._streams_nbytes <= _MOST_STREAM_NBYTES
         n_layer = self.weights.config.n_layer
         kept = [f"{layer}.resid_in" for layer in range(1, n_layer)] if keep_streams else []
         plan = Plan(

@@ -19,6 +19,7 @@ from circuitd.circuits.nodes import node_space
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.sparse.compiled.circuit import CompiledCircuit, EdgePlaces, Variant
 from circuitd.engine.sparse.execute import Blocks, SparseNetwork
+from circuitd.engine.steps import Steps
 
 
 class Variants:
@@ -42,15 +43,24 @@ class Variants:
         self._compiled, self._blocks = compiled, blocks
         self._ablated = np.ascontiguousarray(ablated.numpy(), np.float32)
         self._base, self._kept = base, kept_by(base)
+        self._has_started = False
+        self._entries: Sequence[np.ndarray] | None = None
+
+    @property
+    def execution(self) -> str:
+        """How masks are scored, for people."""
+        return "sparse" if self._compiled is None else "compiled circuit"
 
     def differences(self, masks: Sequence[Mask]) -> Iterator[Tensor | None]:
         """Right minus wrong answer's logit of each row [m, B] under the next m of `masks`; None
         between steps. Masks leave nothing unablated that the base ablates.
         """
+        if not self._has_started:
+            yield from self._start()
+            self._has_started = True
         if self._compiled is None:
             yield from self._on_all_channels(masks)
             return
-        yield from self._compiled.start_from(self._places(self._base))
         variants = [
             Variant(np.flatnonzero(self._kept & ~kept_by(mask)), self._places(mask))
             for mask in masks
@@ -58,17 +68,22 @@ class Variants:
         for found in self._compiled.variants(variants):
             yield None if found is None else torch.from_numpy(found)
 
+    def _start(self) -> Steps[None]:
+        """Keep the base's streams, which have its cuts as well, since those hold throughout."""
+        cuts = self._places(self._base)
+        if self._compiled is not None:
+            yield from self._compiled.start_from(cuts)
+            return
+        gates = self._kept.astype(np.float32)
+        self._entries = yield from self._network.entries(self._blocks, gates, self._ablated, cuts)
+
     def _on_all_channels(self, masks: Sequence[Mask]) -> Iterator[Tensor | None]:
-        # Cuts of the base hold throughout, so its stream must have them as well.
-        gates, cuts = self._kept.astype(np.float32), self._places(self._base)
-        entries = self._network.entries(self._blocks, gates, self._ablated, cuts)
-        yield None
         for mask in masks:
-            found = self._network.variant(
+            found = yield from self._network.variant(
                 self._blocks,
                 kept_by(mask).astype(np.float32),
                 self._ablated,
-                entries,
+                self._entries,
                 self._first_layer(mask),
                 self._places(mask),
             )

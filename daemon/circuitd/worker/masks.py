@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from circuit_protocol import requests as wire
 from circuit_protocol.errors import BadIntervention, BadShape, InvalidRequest
@@ -18,8 +19,13 @@ from circuitd.circuits.ablate import CODES, EdgeCut, Mask
 from circuitd.circuits.edges import edges_between
 from circuitd.circuits.nodes import NodeSpace, node_space
 from circuitd.engine.config import GPTConfig
+from circuitd.engine.cuts import CUTTABLE
+from circuitd.worker import memory
 from circuitd.worker.context import Context
 
+_CPU = torch.device("cpu")
+#: What naming one edge of a sweep takes, here and in the answer.
+_EDGE_NBYTES = 1024
 _HEAD_SITES = ("attn.q", "attn.k", "attn.v")
 _HALVES = {
     "attn": ("attn.resid_delta",),
@@ -33,7 +39,8 @@ class MaskPlan:
     """The base, the number of masks, and each mask by its number.
 
     `kinds` are the ways in which base and masks ablate. `things` says what each mask of an `every`
-    request ablates; it is empty for the others.
+    request ablates; it is empty for the others. `root` leaves what any mask leaves: the base, or
+    less where masks come packed.
     """
 
     base: Mask
@@ -41,6 +48,7 @@ class MaskPlan:
     at: Callable[[int], Mask]
     kinds: frozenset[wire.AblationKind]
     things: tuple[AblatedThing, ...] = ()
+    root: Mask | None = None
 
     def masks(self, start: int = 0) -> Iterator[Mask]:
         """Masks number `start` and up."""
@@ -94,12 +102,13 @@ def _packed(context: Context, request: wire.Ablate, base: Mask, space: NodeSpace
             hint="Nodes are numbered in the order of the node sites that models.describe lists",
         )
     code = CODES[request.kind]
-    return MaskPlan(
-        base,
-        len(kept),
-        lambda i: Mask(np.where(kept[i], base.codes, code).astype(np.uint8)),
-        frozenset({request.kind}),
-    )
+
+    def lay_out(row: np.ndarray) -> Mask:
+        return Mask(np.where(row, base.codes, code).astype(np.uint8))
+
+    kinds: frozenset[wire.AblationKind] = frozenset({request.kind})
+    root = lay_out(kept.any(axis=0)) if len(kept) else base
+    return MaskPlan(base, len(kept), lambda i: lay_out(kept[i]), kinds, root=root)
 
 
 def _declared(
@@ -167,6 +176,14 @@ def _cut(config: GPTConfig, edge: wire.Edge, code: int) -> EdgeCut:
     space = node_space(config)
     space.nodes(edge.source, [edge.source_channel])
     space.nodes(edge.target, [edge.target_channel])
+    source, target = edge.source.split(".", 1), edge.target.split(".", 1)
+    if source[0] != target[0] or (source[1], target[1]) not in CUTTABLE:
+        allowed = ", ".join(f"{a} -> {b}" for a, b in CUTTABLE)
+        raise BadIntervention(
+            "no weight joins these sites",
+            asked=f"{edge.source} -> {edge.target}",
+            hint=f"Edges, in one layer: {allowed}",
+        )
     return EdgeCut(edge.source, edge.source_channel, edge.target, edge.target_channel, code)
 
 
@@ -187,6 +204,8 @@ def _every(context: Context, request: wire.Ablate, every: wire.Every, base: Mask
                 things.append(AblatedThing(site=site, channel=channel))
                 groups.append(np.array([node]))
         case "edge":
+            n_edges = sum(len(edges) for edges in edges_between(weights, among))
+            memory.require(_CPU, _EDGE_NBYTES * n_edges, f"a sweep over {n_edges} edges")
             for edges in edges_between(weights, among):
                 for i in range(len(edges)):
                     source, target = int(edges.source_channels[i]), int(edges.target_channels[i])

@@ -10,7 +10,13 @@ import torch
 from msgspec.structs import replace
 
 from circuit_protocol import interventions as iv
-from circuit_protocol.errors import BadIntervention, BadShape, InvalidRequest, NotFound
+from circuit_protocol.errors import (
+    BadIntervention,
+    BadShape,
+    InvalidRequest,
+    NotFound,
+    OutOfMemory,
+)
 from circuit_protocol.replies import (
     AblatePart,
     AblateResult,
@@ -31,11 +37,14 @@ from circuit_protocol.requests import (
     TaskInput,
 )
 from circuit_protocol.tensors import Frame, Handle, Tensor, pack, unpack
+from circuitd.circuits import ablate as sweeps
 from circuitd.circuits.nodes import node_space
 from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
+from circuitd.engine.device import DeviceMemory
 from circuitd.engine.plan import Plan
-from circuitd.worker import output
+from circuitd.engine.sparse import execute
+from circuitd.worker import memory, output
 from circuitd.worker.context import Context
 from circuitd.worker.handlers import ablate
 from circuitd.worker.masks import read_masks
@@ -296,3 +305,104 @@ def test_a_mask_plan_knows_which_kinds_it_uses(desk, given):
     assert read_masks(context_of(desk, request), request).kinds == {"mean"}
     request = replace(request, kind="zero")
     assert read_masks(context_of(desk, request), request).kinds == {"zero"}
+
+
+def test_a_sweep_says_how_it_ran_and_why_not_on_the_kernels(desk, given):
+    node = (AblateNodes(nodes=(iv.SiteChannels(site="0.attn.v", channels=(1,)),)),)
+    mixed = (*node, AblateSites(site="1.mlp.post_act", kind="zero"))
+    few = (iv.SiteChannels(site="1.mlp.post_act", channels=(1,)),)
+    cases = [
+        ({}, "sparse"),
+        ({"keep": few}, "compiled circuit"),
+        ({"kind": "resample"}, "resampled"),
+        ({"logit_changes": True}, "logits"),
+        ({"masks": (mixed,)}, "more than one way"),
+    ]
+    for asked, said in cases:
+        reply, _ = ask(desk, given, **({"masks": (node,)} | asked))
+        assert said in reply.execution, asked
+
+
+@pytest.mark.parametrize("kind", ["mean", "zero"])
+@pytest.mark.parametrize("is_circuit", [False, True])
+def test_the_kernels_and_batched_passes_give_the_same(desk, given, monkeypatch, kind, is_circuit):
+    keep = (iv.SiteChannels(site="*", channels=tuple(range(4))),) if is_circuit else None
+    asked = {"kind": kind, "keep": keep}
+    for every in (Every(of="node", nodes=keep), Every(of="head"), Every(of="layer")):
+        with monkeypatch.context() as patched:
+            patched.setattr(ablate, "_why_passes", lambda *_: "a test asks for them")
+            expected, losses = ask(desk, given, every=every, **asked)
+        reply, found = ask(desk, given, every=every, **asked)
+        assert ("compiled" in reply.execution) == is_circuit
+        np.testing.assert_allclose(found, losses, rtol=1e-4, atol=1e-6)
+        assert reply.base_loss == pytest.approx(expected.base_loss, rel=1e-4)
+        assert reply.model_loss == pytest.approx(expected.model_loss, rel=1e-4)
+        assert reply.base_accuracy == expected.base_accuracy
+
+
+def test_means_that_were_sent_replace_the_models_own_on_the_kernels(desk, given, packed):
+    means = np.random.default_rng(3).standard_normal(node_space(desk.model.config).n_nodes)
+    frames: list[Frame] = []
+    tensor = pack(means.astype(np.float32), frames)
+    masks = ((AblateSites(site="1.mlp.post_act"),),)
+    request = Ablate(id="1", model="tiny", input=given, masks=masks, means=tensor)
+    losses = [
+        desk.array(result(answered.reply).losses, answered)
+        for answered in (
+            desk.ask(request, frames),
+            desk.ask(replace(request, logit_changes=True), frames),
+        )
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_packed_circuits_are_scored_against_what_they_have_in_common(desk, given):
+    space = node_space(desk.model.config)
+    some = space.mask((site.name, range(4)) for site in space.sites)
+    rng = np.random.default_rng(0)
+    kept = some & (rng.random((20, space.n_nodes)) < 0.9)
+    frames: list[Frame] = []
+    tensor = pack(kept, frames)
+    request = Ablate(id="1", model="tiny", input=given, packed=tensor)
+    compiled = desk.ask(request, frames)
+    assert result(compiled.reply).execution == "compiled circuit"
+    passes = desk.ask(replace(request, logit_changes=True), frames)
+    losses = [desk.array(result(a.reply).losses, a) for a in (compiled, passes)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert len(set(losses[0].tolist())) > 1
+    assert result(compiled.reply).base_loss == pytest.approx(result(compiled.reply).model_loss)
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ({"kind": "resample"}, "at every node"),
+        ({"logit_changes": True}, "changes of"),
+    ],
+)
+def test_a_sweep_too_large_for_memory_is_refused_before_it_starts(
+    desk, given, monkeypatch, asked, what
+):
+    monkeypatch.setattr(memory, "_SMALL_NBYTES", 0)
+    monkeypatch.setattr(
+        memory.engine_device,
+        "memory",
+        lambda _: DeviceMemory(9, 1, 8),
+    )
+    ran: list[object] = []
+    monkeypatch.setattr(ablate, "_last", lambda steps: ran.append(steps))
+    request = Ablate(id="1", model="tiny", input=given, every=Every(of="node"), **asked)
+    failed = desk.fail(request)
+    assert failed.error.code == OutOfMemory.code
+    assert what in failed.error.message
+    assert not ran
+
+
+def test_streams_that_are_too_large_to_keep_change_no_loss(desk, given, monkeypatch):
+    for kind in ("mean", "resample"):
+        _, kept = ask(desk, given, every=Every(of="head"), kind=kind)
+        with monkeypatch.context() as patched:
+            patched.setattr(sweeps, "_MOST_STREAM_NBYTES", 0)
+            patched.setattr(execute, "_MOST_BYTES", 0)
+            _, dropped = ask(desk, given, every=Every(of="head"), kind=kind)
+        np.testing.assert_allclose(dropped, kept, rtol=1e-5)

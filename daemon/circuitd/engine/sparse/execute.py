@@ -33,6 +33,10 @@ Array = np.ndarray[Any, Any]
 
 #: Lanes of a block: enough to fill vector registers, few enough for the second-level cache.
 N_LANES: Final = 128
+#: Blocks of one thread between two steps of a variant (milliseconds).
+_BLOCKS_PER_STEP: Final = 4
+#: Most bytes of a base's streams that are kept; beyond it variants start at the beginning.
+_MOST_BYTES: Final = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +146,13 @@ class SparseNetwork:
         gates: Array,
         ablated: Array,
         cuts: EdgePlaces = NO_CUTS,
-    ) -> list[Array]:
+    ) -> Steps[list[Array] | None]:
         """The stream at the entry of each layer [n_layer, d, lanes] under `gates` and `cuts`, block
-        by block: what `variant` starts from.
+        by block: what `variant` starts from. None where that is too much to keep.
         """
+        n_lanes = sum(len(block.tokens) for block in blocks.blocks)
+        if 4 * self._sizes.n_layer * self._sizes.d_model * n_lanes > _MOST_BYTES:
+            return None
         folded = self._folded(gates, ablated)
 
         def run_one(block: Block) -> Array:
@@ -153,34 +160,45 @@ class SparseNetwork:
             self._forward(block, gates, ablated, folded, work, True, 0, cuts)
             return work.stream[: 2 * self._sizes.n_layer : 2].copy()
 
-        return list(self._pool.map(run_one, blocks.blocks))
+        found: list[Array] = []
+        for first in range(0, len(blocks.blocks), self._n_threads):
+            found += self._pool.map(run_one, blocks.blocks[first : first + self._n_threads])
+            yield None
+        return found
 
     def variant(
         self,
         blocks: Blocks,
         gates: Array,
         ablated: Array,
-        entries: Sequence[Array],
+        entries: Sequence[Array] | None,
         first_layer: int,
         cuts: EdgePlaces = NO_CUTS,
-    ) -> Array:
+    ) -> Steps[Array]:
         """Differences [B] under `gates` that equal those of `entries` before `first_layer`, with
-        edges cut.
+        edges cut. Without `entries` it starts at the beginning.
         """
         folded = self._folded(gates, ablated)
         found = np.empty(blocks.n_rows, np.float32)
+        rooms: list[Work | None] = [None] * self._n_threads
+        first_layer = 0 if entries is None else first_layer
 
-        def run_some(first: int) -> None:
-            work: Work | None = None
-            for number in range(first, len(blocks.blocks), self._n_threads):
+        def run_some(thread: int, first: int) -> None:
+            last = min(first + _BLOCKS_PER_STEP * self._n_threads, len(blocks.blocks))
+            for number in range(first + thread, last, self._n_threads):
                 block = blocks.blocks[number]
-                work = self._room(work, block, False)
-                work.stream[0][:] = entries[number][first_layer]
+                work = rooms[thread] = self._room(rooms[thread], block, False)
+                if entries is not None:
+                    work.stream[0][:] = entries[number][first_layer]
                 found[block.rows] = self._forward(
                     block, gates, ablated, folded, work, False, first_layer, cuts
                 )
 
-        list(self._pool.map(run_some, range(self._n_threads)))
+        threads = range(self._n_threads)
+        for first in range(0, len(blocks.blocks), _BLOCKS_PER_STEP * self._n_threads):
+            if first:
+                yield None
+            list(self._pool.map(run_some, threads, [first] * self._n_threads))
         return found
 
     def _folded(self, gates: Array, ablated: Array) -> Array:

@@ -15,8 +15,12 @@ from circuit_protocol.errors import BadShape, InvalidRequest
 from circuit_protocol.replies import AblatePart, AblateResult
 from circuit_protocol.requests import Ablate
 from circuitd.circuits.ablate import Mask, Scores, Sweep
+from circuitd.circuits.gated import Gated
+from circuitd.circuits.kernel_sweep import KernelSweep
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
+from circuitd.engine.sparse.layout import why_not
+from circuitd.worker import memory
 from circuitd.worker.context import Context
 from circuitd.worker.masks import MaskPlan, read_masks
 from circuitd.worker.output import Output
@@ -27,6 +31,8 @@ from circuitd.worker.slices import rows_per_step
 #: A part is sent, and a job's progress written down, at most this often.
 _PART_INTERVAL_S: Final = 0.1
 _CHECKPOINT_INTERVAL_S: Final = 2.0
+#: Changes of logits are in memory so often at the end: joined, the change, on their way out.
+_CHANGES_COPIES: Final = 3
 
 
 def run(request: Ablate, context: Context) -> Steps:
@@ -37,26 +43,35 @@ def run(request: Ablate, context: Context) -> Steps:
     prompts = _scored(batch, weights.device)
     if request.logit_changes and prompts.answers is None:
         raise InvalidRequest("`logit_changes` are of the answers", hint="Send `answers` or a task")
+    means = _means(context, request) if "mean" in plan.kinds else None
+    _require_memory(context, request, plan, prompts)
+    reason = _why_passes(context, request, plan, prompts)
     step = rows_per_step(weights, batch.n_positions)
 
-    def sweep(base: Mask, means: torch.Tensor | None) -> Sweep:
+    def sweep(base: Mask) -> Sweep | KernelSweep:
+        if reason is None:
+            return KernelSweep(_gated(context, means), prompts, base)
         return Sweep(weights, prompts, base, means, request.seed, step, context.stop)
 
-    means = _means(context, request) if "mean" in plan.kinds else None
     yield context.progress("ablate", 0, plan.n_masks, unit="masks")
-    based = sweep(plan.base, means)
+    based = sweep(plan.base)
     base_scores = yield from _last(based.base_steps())
     model_scores = base_scores
     if plan.base.codes.any():
-        whole = sweep(Mask(plan.base.codes * 0), None)
-        model_scores = yield from _last(whole.base_steps())
+        model_scores = yield from _last(sweep(Mask(plan.base.codes * 0)).base_steps())
     yield None
 
     tally = _Tally(context, _resumed(context.checkpoint_dir), request.logit_changes)
-    for scores in based.run(plan.masks(start=tally.n_done)):
+    rooted = based if plan.root is None or reason is not None else sweep(plan.root)
+    started_s = time.perf_counter()
+    for scores in rooted.run(plan.masks(start=tally.n_done)):
         yield None if scores is None else tally.add(scores)
         yield context.progress("ablate", tally.n_done, plan.n_masks, unit="masks")
-    yield _answer(request, context, plan, tally, base_scores, model_scores)
+    masks_s = time.perf_counter() - started_s
+    execution = (
+        rooted.execution if isinstance(rooted, KernelSweep) else f"batched passes, since {reason}"
+    )
+    yield _answer(context, plan, tally, base_scores, model_scores, masks_s, execution)
 
 
 def _last(
@@ -79,6 +94,41 @@ def _scored(batch: Batch, device: torch.device) -> ScoredPrompts:
     answers = None if batch.answers is None else batch.answers.to(device)
     targets = None if batch.targets is None or answers is not None else batch.targets.to(device)
     return ScoredPrompts(batch.tokens.to(device), batch.lengths.to(device), answers, targets)
+
+
+def _why_passes(
+    context: Context, request: Ablate, plan: MaskPlan, prompts: ScoredPrompts
+) -> str | None:
+    """What keeps this sweep off the sparse kernels; None where they serve."""
+    reasons = (
+        (prompts.answers is None, "all tokens count, not the answers alone"),
+        (request.logit_changes, "changes of both answers' logits are asked for"),
+        ("resample" in plan.kinds, "a resampled node has no one value"),
+        (len(plan.kinds) > 1, "its masks ablate in more than one way"),
+    )
+    found = next((reason for applies, reason in reasons if applies), None)
+    return why_not(context.model.weights) if found is None else found
+
+
+def _gated(context: Context, means: torch.Tensor | None) -> Gated:
+    """The network with ablated nodes at `means` [n_nodes] or zero; all share one sparse layout."""
+    model = context.model
+    values = torch.zeros(node_space(model.config).n_nodes) if means is None else means
+    return model.gated(model.stand_in).holding(values)
+
+
+def _require_memory(
+    context: Context, request: Ablate, plan: MaskPlan, prompts: ScoredPrompts
+) -> None:
+    """Raise OutOfMemory now for what would not fit while it runs; all else is streamed."""
+    device, n_rows = context.model.weights.device, len(prompts)
+    if "resample" in plan.kinds:
+        n_values = prompts.tokens.numel() * node_space(context.model.config).n_nodes
+        nbytes = 2 * n_values * context.model.weights.dtype.itemsize  # while rows change places
+        memory.require(device, nbytes, f"what {n_rows} prompts have at every node")
+    if request.logit_changes:
+        nbytes = _CHANGES_COPIES * 2 * 4 * n_rows * plan.n_masks
+        memory.require(torch.device("cpu"), nbytes, f"changes of {plan.n_masks} x {n_rows} rows")
 
 
 def _means(context: Context, request: Ablate) -> torch.Tensor:
@@ -177,26 +227,26 @@ def _resumed(directory: Path | None) -> dict[str, torch.Tensor]:
 
 
 def _answer(
-    request: Ablate,
     context: Context,
     plan: MaskPlan,
     tally: _Tally,
     base: Scores,
     model: Scores,
+    masks_s: float,
+    execution: str,
 ) -> Output:
     joined = tally.joined() or {"losses": torch.zeros(0)}
     losses, accuracies = joined["losses"], joined.get("accuracies")
-    elapsed_s = context.elapsed_s
     with context.parcel() as parcel:
         changes = None
-        if request.logit_changes and "answered" in joined:
+        if "answered" in joined:
             assert base.answered is not None
             changes = parcel.deliver(
                 joined["answered"] - base.answered.cpu(), "auto", "changes of answer logits"
             )
         return parcel.seal(
             AblateResult(
-                id=request.id,
+                id=context.request.id,
                 model_loss=float(model.losses[0]),
                 model_accuracy=None if model.accuracies is None else float(model.accuracies[0]),
                 base_loss=float(base.losses[0]),
@@ -206,7 +256,8 @@ def _answer(
                 accuracies=None if accuracies is None else parcel.put(accuracies),
                 logit_changes=changes,
                 things=plan.things,
-                masks_per_s=(tally.n_done - tally.n_resumed) / max(elapsed_s, 1e-9),
-                compute_s=elapsed_s,
+                masks_per_s=(tally.n_done - tally.n_resumed) / max(masks_s, 1e-9),
+                execution=execution,
+                compute_s=context.elapsed_s,
             )
         )
