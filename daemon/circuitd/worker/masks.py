@@ -107,7 +107,7 @@ def _packed(context: Context, request: wire.Ablate, base: Mask, space: NodeSpace
         return Mask(np.where(row, base.codes, code).astype(np.uint8))
 
     kinds: frozenset[wire.AblationKind] = frozenset({request.kind})
-    root = lay_out(kept.any(axis=0)) if len(kept) else base
+    root = lay_out(np.logical_or.reduce(kept)) if len(kept) else base
     return MaskPlan(base, len(kept), lambda i: lay_out(kept[i]), kinds, root=root)
 
 
