@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.bench import Bench
-from benchmarks.load import Clients, Window
+from benchmarks.load import Clients, Window, forward_of
 from benchmarks.networks import prompt
 from benchmarks.report import Table
 from benchmarks.timing import Spread
@@ -36,12 +36,13 @@ def measure(bench: Bench) -> list[Table]:
     def engine(n_rows: int) -> Window:
         window, start_s = Window(0.0), time.perf_counter()
         while (now_s := time.perf_counter()) - start_s < window_s:
-            forward(network.weights, tokens[:n_rows], Plan(logits="last"))
+            forward(network.chosen, tokens[:n_rows], Plan(logits="last"))
             window.latencies_s += [time.perf_counter() - now_s] * n_rows
         window.elapsed_s = time.perf_counter() - start_s
         return window
 
-    with Clients(daemon.endpoint, network.name, list(prompts)) as clients:
+    questions = [[forward_of(network.name, row)] for row in prompts]
+    with Clients(daemon.endpoint, questions) as clients:
         clients.run(N_CLIENTS, 0.2)
         ways: dict[str, Callable[[], Window]] = {
             BASELINE: lambda: clients.run(1, window_s),

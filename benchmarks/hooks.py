@@ -37,9 +37,7 @@ def _measure(bench: Bench, n_rows: int, n_positions: int, rounds: int) -> Table:
     all_records = tuple(Record(s.name) for s in sites(network.config))
 
     def engine(*records: Record) -> Any:
-        return forward(
-            network.weights, tokens, Plan(logits="none", targets=targets, record=records)
-        )
+        return forward(network.chosen, tokens, Plan(logits="none", targets=targets, record=records))
 
     def bare() -> Any:
         return client.forward(

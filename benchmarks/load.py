@@ -1,7 +1,7 @@
 """A closed loop of clients: each asks again as soon as it is answered, for a while.
 
 Clients are bare sockets of this process, so that the daemon is what is measured and not sixteen
-Python clients on the same cores. Each says hello and then sends forward requests of its own prompt.
+Python clients on the same cores. Each says hello and then sends its own questions, over and over.
 """
 
 import time
@@ -11,24 +11,42 @@ from typing import Self
 
 import numpy as np
 import zmq
+from msgspec.structs import replace
 
 from circuit_protocol.codec import decode_reply, encode
+from circuit_protocol.messages import Request
 from circuit_protocol.replies import Failed
 from circuit_protocol.requests import Forward, Hello, Prompts
 from circuit_protocol.sockets import configure_client
-from circuit_protocol.tensors import Frame, Tensor, pack
+from circuit_protocol.tensors import Frame, pack
 from circuit_protocol.version import PROTOCOL_VERSION
 
 TIMEOUT_MS = 30_000
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A request and its frames; its id is replaced each time that it is sent."""
+
+    request: Request
+    frames: Sequence[Frame] = ()
+
+
+def forward_of(model: str, tokens: np.ndarray) -> Question:
+    """The last logits of one prompt [T]."""
+    frames: list[Frame] = []
+    prompts = Prompts(tokens=pack(tokens[None, :], frames))
+    return Question(
+        Forward(id="", model=model, prompts=prompts, logits="last", use_cache=False), frames
+    )
+
+
 @dataclass(eq=False)
 class _Client:
-    """One connection: its socket, the frames of its prompt, when it last asked."""
+    """One connection: its socket, what it asks in turn, when it last asked."""
 
     socket: "zmq.Socket[bytes]"
-    tokens: Tensor
-    frames: list[Frame]
+    questions: Sequence[Question]
     n_asked: int = 0
     asked_s: float = 0.0
 
@@ -47,20 +65,17 @@ class Window:
 
 
 class Clients:
-    """Connected clients, one per prompt [T] of `prompts`."""
+    """Connected clients, each with the questions that it asks in turn."""
 
-    def __init__(self, endpoint: str, model: str, prompts: Sequence[np.ndarray]) -> None:
-        self._model = model
+    def __init__(self, endpoint: str, clients: Sequence[Sequence[Question]]) -> None:
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._clients: dict[zmq.Socket[bytes], _Client] = {}
-        for tokens in prompts:
+        for questions in clients:
             socket = self._context.socket(zmq.DEALER)
             configure_client(socket)
             socket.connect(endpoint)
-            frames: list[Frame] = []
-            tensor = pack(tokens[None, :], frames)
-            self._clients[socket] = _Client(socket, tensor, frames)
+            self._clients[socket] = _Client(socket, questions)
             self._poller.register(socket, zmq.POLLIN)
         for client in self._clients.values():
             client.socket.send(encode(Hello(id="hello", versions=(PROTOCOL_VERSION,))))
@@ -83,7 +98,8 @@ class Clients:
                 raise TimeoutError(f"{waiting} of {n_clients} clients got no answer")
             for socket, _ in ready:
                 client = self._clients[socket]
-                self._read(client)
+                if not self._read(client):
+                    continue
                 now_s = time.perf_counter()
                 window.latencies_s.append(now_s - client.asked_s)
                 if now_s - start_s < seconds:
@@ -94,21 +110,18 @@ class Clients:
         return window
 
     def _ask(self, client: _Client) -> None:
+        question = client.questions[client.n_asked % len(client.questions)]
         client.n_asked += 1
-        request = Forward(
-            id=str(client.n_asked),
-            model=self._model,
-            prompts=Prompts(tokens=client.tokens),
-            logits="last",
-            use_cache=False,
-        )
+        request = replace(question.request, id=str(client.n_asked))
         client.asked_s = time.perf_counter()
-        client.socket.send_multipart([encode(request), *client.frames])
+        client.socket.send_multipart([encode(request), *question.frames])
 
-    def _read(self, client: _Client) -> None:
+    def _read(self, client: _Client) -> bool:
+        """Whether that was the last reply to its question."""
         reply = decode_reply(client.socket.recv_multipart()[0])
         if isinstance(reply, Failed):
-            raise RuntimeError(f"a forward pass failed: {reply.error.message}")
+            raise RuntimeError(f"a request failed: {reply.error.message}")
+        return reply.final
 
     def __enter__(self) -> Self:
         return self

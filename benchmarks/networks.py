@@ -7,6 +7,7 @@ the same logits.
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from circuitd.engine.config import GPTConfig
+from circuitd.engine.sparse.choice import apply, choose
 from circuitd.engine.weights import Weights, expected_shapes
 from circuitd.store.checkpoint import load_checkpoint
 from circuitd.store.model_files import CONFIG_FILE
@@ -30,6 +32,11 @@ class Network:
     name: str
     directory: Path
     weights: Weights
+
+    @cached_property
+    def chosen(self) -> Weights:
+        """The weights on the execution that a worker chooses for them."""
+        return apply(self.weights, choose(self.weights))
 
     @property
     def config(self) -> GPTConfig:

@@ -82,7 +82,7 @@ def _in_process(network: Network, case: Case):
     tokens = prompt(network.config, 1, case.n_positions)
 
     def call() -> object:
-        run = forward(network.weights, torch.from_numpy(tokens).long(), Plan(logits=case.logits))
+        run = forward(network.chosen, torch.from_numpy(tokens).long(), Plan(logits=case.logits))
         assert run.logits is not None
         return run.logits.numpy()
 

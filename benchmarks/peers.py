@@ -185,7 +185,7 @@ class _Ours:
 
     def __init__(self, bench: Bench, tokens: np.ndarray) -> None:
         network = bench.dense
-        self._weights = network.weights
+        self._weights = network.chosen
         self._client = bench.daemon.client
         self._model = network.name
         self._array = tokens

@@ -1,151 +1,143 @@
-"""Sweeps: losses of a task with one node ablated in turn, against one forward pass per mask.
+"""Sweeps: losses of a task under thousands of masks, against one masked forward pass per mask.
 
-The nodes are every n-th channel of every node site, so each layer has its share, as in a sweep over
-the whole model. All ways must give the same losses.
+Of the whole model single nodes are ablated, every n-th channel of every node site, so that each
+layer has its share. Of a shipped circuit a random tenth of the nodes is, as searches and controls
+do. The naive loop runs the dense network and is timed on few of the masks; the losses of those must
+be the same in every way.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
 from benchmarks.bench import Bench
-from benchmarks.report import Table
+from benchmarks.pruning import prompts_of
+from benchmarks.report import Goal, Table
 from benchmarks.timing import Spread
-from circuitd.circuits.ablate import ZERO, Mask, ScoredPrompts, Sweep
-from circuitd.circuits.nodes import node_space
-from circuitd.circuits.scoring import answer_logits, two_token_losses
-from circuitd.engine.gpt import forward
-from circuitd.engine.interventions import Zero
-from circuitd.engine.plan import Plan
+from circuit_client.answers import AblateAnswer
+from circuitd.circuits.ablate import KEEP, MEAN, Mask, ScoredPrompts, Sweep
+from circuitd.circuits.nodes import NodeSpace, node_space
 from circuitd.engine.weights import Weights
-from circuitd.worker.slices import rows_per_step
+from circuitd.worker.models import read_means
 
-TASK = "single_double_quote"
-N_PAIRS = 8
-#: About so many masks; the naive loop is timed on every eighth of them.
-N_MASKS = 512
-NAIVE_EVERY = 8
-TOLERANCE = 1e-4
-
-Node = tuple[str, int]
-
-
-@dataclass(eq=False)
-class _Case:
-    """The prompts, and the nodes that are ablated one at a time."""
-
-    weights: Weights
-    prompts: ScoredPrompts
-    nodes: Sequence[Node]
-
-    @cached_property
-    def masks(self) -> list[Mask]:
-        """One mask per node."""
-        space = node_space(self.weights.config)
-        masks: list[Mask] = []
-        for site, channel in self.nodes:
-            codes = np.zeros(space.n_nodes, np.uint8)
-            codes[space.nodes(site, [channel])] = ZERO
-            masks.append(Mask(codes))
-        return masks
-
-    def naive(self) -> np.ndarray:
-        """One whole forward pass per mask."""
-        assert self.prompts.answers is not None
-        losses: list[float] = []
-        for site, channel in self.nodes[::NAIVE_EVERY]:
-            plan = Plan(
-                interventions=(Zero(site, channels=(channel,)),),
-                logits="last",
-                lengths=self.prompts.lengths,
-            )
-            logits = forward(self.weights, self.prompts.tokens, plan).logits
-            assert logits is not None
-            answered = answer_logits(logits, self.prompts.answers)
-            losses.append(float(two_token_losses(answered).mean()))
-        return np.array(losses)
-
-    def swept(self, n_rows: int) -> np.ndarray:
-        """`Sweep`: the prefix shared, and as many masks in a pass as make up `n_rows` rows."""
-        base = Mask(np.zeros_like(self.masks[0].codes))
-        sweep = Sweep(self.weights, self.prompts, base, rows_per_step=n_rows)
-        sweep.score_base()
-        parts = [scores.losses for scores in sweep.run(self.masks) if scores is not None]
-        return torch.cat(parts).numpy()
+TASK = "bracket_counting"
+N_PAIRS = 32
+#: About so many single nodes of the whole model, and so many masks of the circuit.
+N_NODES, N_MASKS = 64, 2048
+#: Masks that the naive loop is timed on.
+N_NAIVE = 4
+CLOSED_SHARE = 0.1
+TOLERANCE = 1e-3
+NAIVE = "naive: a dense forward pass per mask"
+WHOLE = "daemon, nodes of the whole model in turn"
+NODES = "daemon, nodes of a circuit in turn"
+CIRCUIT = "daemon, random tenths of a circuit"
 
 
 def measure(bench: Bench) -> list[Table]:
-    """One row per way."""
+    """One row per way; the naive loop of single nodes costs what that of the circuit does."""
     network, client = bench.shipped, bench.daemon.client
-    sample = client.tasks.sample(TASK, network.name, n=N_PAIRS)
-    prompts = ScoredPrompts(
-        torch.from_numpy(sample.tokens.copy()).long(),
-        torch.from_numpy(sample.lengths.copy()).long(),
-        torch.from_numpy(sample.answers.copy()).long(),
+    prompts, space = prompts_of(bench, TASK, N_PAIRS), node_space(network.config)
+    means = read_means(network.weights, network.directory)
+    assert means is not None  # the shipped model has them
+    flat = torch.cat([means[site.name] for site in space.sites])
+    n_nodes, n_masks = (16, 256) if bench.quick else (N_NODES, N_MASKS)
+
+    among = {site.name: range(0, site.width, space.n_nodes // n_nodes) for site in space.sites}
+    nodes = np.flatnonzero(space.mask(among.items()))
+    single = np.ones((len(nodes), space.n_nodes), bool)
+    single[np.arange(len(nodes)), nodes] = False
+
+    found = min(
+        (c for c in client.circuits.list(network.name, task=TASK) if c.broken is None),
+        key=lambda c: abs(c.measured.k - 150),
     )
-    n_rows, n_positions = prompts.tokens.shape
-    space = node_space(network.config)
-    stride = space.n_nodes // (N_MASKS // 16 if bench.quick else N_MASKS)
-    channels = {site.name: range(0, site.width, stride) for site in space.sites}
-    nodes = [(site, channel) for site, some in channels.items() for channel in some]
-    case = _Case(network.weights, prompts, nodes)
-    batched_rows = rows_per_step(network.weights, n_positions)  # what the daemon's worker takes
+    parts = client.circuits.show(found.id).circuit.nodes
+    kept = space.mask((part.site, part.channels) for part in parts)
+    subsets = kept & (np.random.default_rng(0).random((n_masks, space.n_nodes)) >= CLOSED_SHARE)
 
-    def daemon() -> np.ndarray:
-        answer = client.ablate(
-            network.name,
-            task=TASK,
-            n=N_PAIRS,
-            every="node",
-            among=channels,
-            kind="zero",
-            use_cache=False,
+    def whole() -> AblateAnswer:
+        return client.ablate(
+            network.name, task=TASK, n=N_PAIRS, every="node", among=among, use_cache=False
         )
-        return answer.losses
 
-    ways: dict[str, Callable[[], np.ndarray]] = {
-        "naive: a forward pass per mask": case.naive,
-        "prefix shared": lambda: case.swept(n_rows),
-        "prefix shared, masks batched": lambda: case.swept(batched_rows),
-        "daemon": daemon,
+    def circuit() -> AblateAnswer:
+        return client.ablate(network.name, task=TASK, n=N_PAIRS, packed=subsets, use_cache=False)
+
+    def in_turn() -> AblateAnswer:
+        return client.ablate(
+            network.name, task=TASK, n=N_PAIRS, every="node", keep=parts, use_cache=False
+        )
+
+    own = np.flatnonzero(kept)
+    without_one = np.tile(kept, (len(own), 1))
+    without_one[np.arange(len(own)), own] = False
+
+    ways: dict[str, tuple[Callable[[], AblateAnswer], np.ndarray]] = {
+        WHOLE: (whole, single),
+        NODES: (in_turn, without_one),
+        CIRCUIT: (circuit, subsets),
     }
-    rates = _run(ways, rounds=bench.rounds(6))
-    naive = rates["naive: a forward pass per mask"]
+    dense = dataclasses.replace(network.weights, sparse=None)
+    naive: list[float] = []
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    executions: dict[str, str] = {}
+    for way, (ask, masks) in ways.items():
+        answer = ask()  # also warms everything up
+        executions[way] = answer.raw.execution
+        _check_same(answer.losses[:1], _naive(dense, prompts, space, flat, masks[:1]))
+    for _ in range(bench.rounds(2)):
+        begin_s = time.perf_counter()
+        expected = _naive(dense, prompts, space, flat, subsets[:N_NAIVE])
+        naive.append(N_NAIVE / (time.perf_counter() - begin_s))
+        for way, (ask, masks) in ways.items():
+            begin_s = time.perf_counter()
+            answer = ask()
+            rates[way].append(len(masks) / (time.perf_counter() - begin_s))
+            if way == CIRCUIT:
+                _check_same(answer.losses[:N_NAIVE], expected)
     table = Table(
         "sweeps",
-        f"Ablating {len(nodes)} of {space.n_nodes} nodes in turn, {n_rows} rows of {n_positions} "
-        f"tokens ({TASK})",
-        ("masks_per_s", "naive_times", "every_node_s"),
-        notes=["Every node: how long the sweep over all nodes of the model would take."],
+        f"Masks on {len(prompts)} prompts of {TASK}, {int(prompts.lengths.sum()):,} tokens",
+        ("masks", "masks_per_s", "naive_times", "execution"),
+        goals=tuple(Goal(way, "naive_times", 50, "at least") for way in (NODES, CIRCUIT)),
+        notes=[
+            f"The circuit has {int(kept.sum())} of {space.n_nodes:,} nodes, a random tenth of "
+            "which each mask closes. Each row of the daemon is one request, sent and answered.",
+            "The naive loop was timed on few of the circuit's masks.",
+        ],
     )
+    table.add(NAIVE, masks=N_NAIVE, masks_per_s=Spread.of(naive))
     for way, per_round in rates.items():
         table.add(
             way,
+            masks=len(ways[way][1]),
             masks_per_s=Spread.of(per_round),
-            naive_times=None if per_round is naive else Spread.of(per_round / naive),
-            every_node_s=space.n_nodes / float(np.median(per_round)),
+            naive_times=Spread.of(np.array(per_round) / np.array(naive)),
+            execution=executions[way],
         )
     return [table]
 
 
-def _run(ways: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str, np.ndarray]:
-    """Masks per second of each way in each round; raises if their losses differ."""
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    losses = {way: call() for way, call in ways.items()}  # also warms everything up
-    first = losses["daemon"][::NAIVE_EVERY]
-    for way, found in losses.items():
-        worst = np.abs((found if len(found) == len(first) else found[::NAIVE_EVERY]) - first).max()
-        if worst > TOLERANCE:
-            raise RuntimeError(f"losses of {way!r} differ from the daemon's by {worst:.1e}")
-    names = list(ways)
-    for number in range(rounds):
-        turn = number % len(names)
-        for way in names[turn:] + names[:turn]:
-            start_s = time.perf_counter()
-            n_masks = len(ways[way]())
-            rates[way].append(n_masks / (time.perf_counter() - start_s))
-    return {way: np.array(values) for way, values in rates.items()}
+def _naive(
+    weights: Weights,
+    prompts: ScoredPrompts,
+    space: NodeSpace,
+    means: torch.Tensor,
+    masks: np.ndarray,
+) -> Sequence[float]:
+    """One whole forward pass per mask (BOOL [m, n_nodes], True stays): losses."""
+    losses: list[float] = []
+    for row in masks:
+        mask = Mask(np.where(row, KEEP, MEAN).astype(np.uint8))
+        sweep = Sweep(weights, prompts, mask, means, rows_per_step=len(prompts))
+        losses.append(float(sweep.score_base().losses[0]))
+    return losses
+
+
+def _check_same(ours: np.ndarray, theirs: Sequence[float]) -> None:
+    if (worst := np.abs(ours - np.array(theirs)).max()) > TOLERANCE:
+        raise RuntimeError(f"losses differ from those of the naive loop by {worst:.1e}")
