@@ -23,6 +23,7 @@ from benchmarks import (
     hooks,
     overhead,
     packing,
+    paper_circuits,
     peers,
     planted_truth,
     prune_memory,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "sweeps": sweeps.measure,
     "prune": pruning.measure,
     "editing": editing.measure,
+    "paper_circuits": paper_circuits.measure,
     "planted": planted_truth.measure,
     "prune_memory": prune_memory.measure,
 }

@@ -55,7 +55,7 @@ def measure(bench: Bench) -> list[Table]:
         before_nbytes = _status_nbytes(pid, "VmRSS")
         _forget_peak(pid)
         daemon.client.prune(name, tasks=TASK, ks=150, settings=settings, save=False)
-        beside = (_peak_nbytes(pid) - before_nbytes) / MIB
+        beside = (peak_nbytes(pid) - before_nbytes) / MIB
     table.add(name, weights_mib=bench.shipped.weights.nbytes / MIB, beside_mib=beside)
     if not bench.quick:
         bench.say(f"  a step of {PAPER_MODEL}")
@@ -90,7 +90,7 @@ def at_paper_scale(name: str) -> dict[str, float]:
     return {
         "weights_mib": weights.nbytes / MIB,
         "layout_mib": (laid_out_nbytes - before_nbytes) / MIB,
-        "beside_mib": (_peak_nbytes("self") - before_nbytes) / MIB,
+        "beside_mib": (peak_nbytes("self") - before_nbytes) / MIB,
         "step_s": step_s,
     }
 
@@ -100,7 +100,8 @@ def _forget_peak(pid: int | str) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def _peak_nbytes(pid: int | str) -> int:
+def peak_nbytes(pid: int | str) -> int:
+    """Most that a process ever had resident, or since its peak was forgotten (Linux)."""
     return _status_nbytes(pid, "VmHWM")
 
 

@@ -134,7 +134,8 @@ def _naive(
     for row in masks:
         mask = Mask(np.where(row, KEEP, MEAN).astype(np.uint8))
         sweep = Sweep(weights, prompts, mask, means, rows_per_step=len(prompts))
-        losses.append(float(sweep.score_base().losses[0]))
+        # No base was scored, so that the pass starts at the beginning and records nothing.
+        losses += [float(s.losses[0]) for s in sweep.run([mask]) if s is not None]
     return losses
 
 
