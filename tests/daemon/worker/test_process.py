@@ -47,13 +47,15 @@ class Front:
         self.peer, self.n_heartbeats = b"", 0
 
     def receive(self, kind: type | None = None) -> tuple[work.FromWorker, list[bytes]]:
-        """The next message (of a kind), heartbeats counted and dropped."""
+        """The next message (of a kind), heartbeats counted and dropped, news of memory as well."""
         while True:
             assert self.socket.poll(PATIENCE_MS), "the worker is silent"
             self.peer, header, *frames = self.socket.recv_multipart()
             message = self.decoder.decode(header)
             if isinstance(message, work.Heartbeat) and kind is not work.Heartbeat:
                 self.n_heartbeats += 1
+                continue
+            if isinstance(message, work.Resized) and kind is not work.Resized:
                 continue
             if kind is None or isinstance(message, kind):
                 return message, frames
