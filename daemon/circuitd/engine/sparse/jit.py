@@ -1,4 +1,4 @@
-"""How the kernels of the sparse execution are compiled, and the exponential they share.
+"""How the kernels of the sparse execution are compiled, and the two functions they share.
 
 Kernels run without the interpreter's lock and are kept on disk between processes. Sums over lanes
 may be taken in any order where a kernel says so (`jit_reduce`); nothing else may be rearranged.
@@ -39,3 +39,17 @@ def exp(x: Any) -> Any:
     p = p * r + _F(1.0)
     power = (np.int32(n) + np.int32(127)) << np.int32(23)
     return p * np.int32(power).view(np.float32)
+
+
+@jit_inline
+def normal_tail(x: Any, bell: Any) -> Any:
+    """The normal distribution below -|x|, `bell` being exp(-x * x / 2), to 1.5e-7: the error
+    function of Abramowitz and Stegun 7.1.26, which shares its one exponential with its slope.
+    """
+    t = _F(1) / (_F(1) + _F(0.3275911 * 0.7071067811865476) * abs(x))
+    p = _F(1.061405429)
+    p = p * t + _F(-1.453152027)
+    p = p * t + _F(1.421413741)
+    p = p * t + _F(-0.284496736)
+    p = p * t + _F(0.254829592)
+    return _F(0.5) * p * t * bell

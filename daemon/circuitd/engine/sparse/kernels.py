@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from circuitd.engine.sparse.attention import attend, attend_backward, attention_pattern
-from circuitd.engine.sparse.jit import exp, jit, jit_reduce
+from circuitd.engine.sparse.jit import exp, jit, jit_reduce, normal_tail
 from circuitd.engine.sparse.select import keep_largest
 
 __all__ = [
@@ -215,15 +215,8 @@ def activate(pre: Array, is_gelu: bool, out: Array, slope: Array) -> None:
         row, to, to_slope = pre[channel], out[channel], slope[channel]
         for lane in range(n_lanes):
             x = row[lane]
-            # Abramowitz and Stegun 7.1.26: the error function to 1.5e-7, from one exponential.
-            t = _F(1) / (_F(1) + _F(0.3275911 * 0.7071067811865476) * abs(x))
             bell = exp(_F(-0.5) * x * x)
-            p = _F(1.061405429)
-            p = p * t + _F(-1.453152027)
-            p = p * t + _F(1.421413741)
-            p = p * t + _F(-0.284496736)
-            p = p * t + _F(0.254829592)
-            tail = _F(0.5) * p * t * bell  # the normal distribution below -|x|
+            tail = normal_tail(x, bell)
             below = _F(1) - tail if x > _F(0) else tail
             to[lane] = x * below
             to_slope[lane] = below + x * bell * _F(0.3989422804014327)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.jit import exp, jit
+from circuitd.engine.sparse.jit import exp, jit, normal_tail
 from circuitd.engine.sparse.select import TILE, keep_largest
 
 Array = np.ndarray[Any, Any]
@@ -142,19 +142,12 @@ def multiply(
 
 @jit
 def gelu(x: Array) -> None:
-    """Exact GELU in place; the error function to 1.5e-7 (Abramowitz and Stegun 7.1.26)."""
+    """Exact GELU in place."""
     for channel in range(x.shape[0]):
         row = x[channel]
         for lane in range(TILE):
             value = row[lane]
-            t = _F(1) / (_F(1) + _F(0.3275911 * 0.7071067811865476) * abs(value))
-            bell = exp(_F(-0.5) * value * value)
-            p = _F(1.061405429)
-            p = p * t + _F(-1.453152027)
-            p = p * t + _F(1.421413741)
-            p = p * t + _F(-0.284496736)
-            p = p * t + _F(0.254829592)
-            tail = _F(0.5) * p * t * bell  # the normal distribution below -|x|
+            tail = normal_tail(value, exp(_F(-0.5) * value * value))
             row[lane] = value * (_F(1) - tail if value > _F(0) else tail)
 
 
