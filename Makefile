@@ -28,6 +28,8 @@ check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fres
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m circuit_protocol.schema --check
 	@$(BIN)/python -m circuit_protocol.reference --check
+	@$(BIN)/python -m circuit_lsp.reference --check
+	@$(BIN)/python -m circuit_lsp.typescript --check
 	@$(BIN)/python -m training.reproduction draw --check
 	@$(MAKE) --no-print-directory test
 
@@ -38,6 +40,8 @@ format: $(VENV)/.dev ## Format, and mend what the linter can
 pages: $(VENV)/.dev ## Write the generated parts of docs/ again
 	@$(BIN)/python -m circuit_protocol.schema
 	@$(BIN)/python -m circuit_protocol.reference
+	@$(BIN)/python -m circuit_lsp.reference
+	@$(BIN)/python -m circuit_lsp.typescript
 	@$(BIN)/python -m training.reproduction draw
 
 bench: $(VENV)/.bench ## Print the tables of benchmarks/ (peers in an environment of their own)
@@ -63,7 +67,7 @@ $(BIN)/python: constraints.txt
 
 $(VENV)/.run: $(BIN)/python pyproject.toml
 	@echo "Installing circuitd into $(VENV) …" >&2
-	@$(PIP_INSTALL) -e '.[daemon,remote]'
+	@$(PIP_INSTALL) -e '.[daemon,remote,lsp]'
 	@echo "Compiling the sparse kernels …" >&2
 	@$(BIN)/python -m circuitd.engine.sparse >&2
 	@touch $@

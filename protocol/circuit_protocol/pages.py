@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-USAGE: Final = "usage: python -m circuit_protocol.{module} [--check]\n"
+USAGE: Final = "usage: python -m {module} [--check]\n"
 
 
 def docs_dir() -> Path:
@@ -25,5 +25,5 @@ def write_or_check(path: Path, text: str, arguments: list[str], module: str) -> 
         return 0
     if path.is_file() and path.read_text("utf-8") == text:
         return 0
-    sys.stderr.write(f"{path.name} is out of date: run `python -m circuit_protocol.{module}`\n")
+    sys.stderr.write(f"{path.name} is out of date: run `python -m {module}`\n")
     return 1

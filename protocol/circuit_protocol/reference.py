@@ -178,7 +178,8 @@ def _own_fields(struct: type[msgspec.Struct]) -> list[shapes.Field]:
     return [field for field in shape.fields if field.name not in inherited]
 
 
-def _table(rows: Iterable[Iterable[str]], *header: str) -> str:
+def table(rows: Iterable[Iterable[str]], *header: str) -> str:
+    """A table of the page."""
     lines = [f"| {' | '.join(header)} |", f"|{'|'.join('---' for _ in header)}|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
@@ -191,8 +192,8 @@ def _fields_table(struct: type[msgspec.Struct]) -> str:
         for f in _own_fields(struct)
     ]
     if any(row[3] for row in rows):
-        return _table(rows, "field", "type", "default", "meaning")
-    return _table((row[:3] for row in rows), "field", "type", "default") if rows else ""
+        return table(rows, "field", "type", "default", "meaning")
+    return table((row[:3] for row in rows), "field", "type", "default") if rows else ""
 
 
 def _prose(struct: type[msgspec.Struct]) -> str:
@@ -202,12 +203,13 @@ def _prose(struct: type[msgspec.Struct]) -> str:
     return text
 
 
-def _entry(struct: type[msgspec.Struct], heading: str, extra: str = "") -> str:
+def entry(struct: type[msgspec.Struct], heading: str, extra: str = "") -> str:
+    """A struct on the page: its heading, what it says of itself, and its fields."""
     parts = [f"#### {heading}\n", _prose(struct) + "\n"]
     if extra:
         parts.append(extra + "\n")
-    if table := _fields_table(struct):
-        parts.append(table)
+    if fields := _fields_table(struct):
+        parts.append(fields)
     return "\n".join(parts)
 
 
@@ -233,7 +235,7 @@ def _requests() -> str:
     common = _fields_table(requests.Request)
     model = _fields_table(requests.ModelRequest)
     entries = (
-        _entry(struct, f"`{tag}`", _answered_by(struct)) for tag, struct in REQUEST_TYPES.items()
+        entry(struct, f"`{tag}`", _answered_by(struct)) for tag, struct in REQUEST_TYPES.items()
     )
     return "\n".join(
         [
@@ -248,7 +250,7 @@ def _requests() -> str:
 
 
 def _replies() -> str:
-    entries = (_entry(struct, f"`{tag}`") for tag, struct in REPLY_TYPES.items())
+    entries = (entry(struct, f"`{tag}`") for tag, struct in REPLY_TYPES.items())
     return "\n".join(["#### Fields of every reply\n", _fields_table(replies.Reply), *entries])
 
 
@@ -260,7 +262,7 @@ def _values() -> str:
         for struct in _structs_of(module)
         if not issubclass(struct, (requests.Request, replies.Reply)) and struct not in tagged
     ]
-    return "\n".join(_entry(s, s.__name__, _tag_sentence(s)) for s in structs)
+    return "\n".join(entry(s, s.__name__, _tag_sentence(s)) for s in structs)
 
 
 def _tag_sentence(struct: type[msgspec.Struct]) -> str:
@@ -272,14 +274,14 @@ def _interventions() -> str:
     where = interventions.Zero
     shape = shapes.type_info(where)
     assert isinstance(shape, shapes.StructType)
-    common = _table(
+    common = table(
         ((f"`{f.encode_name}`", type_text(f.type), _default_text(f)) for f in shape.fields),
         "field",
         "type",
         "default",
     )
     entries = (
-        _entry(struct, struct.__name__, _tag_sentence(struct))
+        entry(struct, struct.__name__, _tag_sentence(struct))
         for struct in get_args(interventions.Intervention)
     )
     return "\n".join(["Fields of every intervention:\n", common, *entries])
@@ -287,13 +289,13 @@ def _interventions() -> str:
 
 def _ablations() -> str:
     return "\n".join(
-        _entry(struct, struct.__name__, _tag_sentence(struct))
+        entry(struct, struct.__name__, _tag_sentence(struct))
         for struct in get_args(requests.Ablation)
     )
 
 
 def _errors() -> str:
-    return _table(
+    return table(
         (
             (
                 f"`{error.code}`",
@@ -311,7 +313,7 @@ def _errors() -> str:
 
 
 def _dtypes() -> str:
-    return _table(
+    return table(
         (
             (f"`{name}`", str(dtype.itemsize), _DTYPE_MEANINGS[name])
             for name, dtype in tensors.NUMPY_DTYPES.items()
@@ -324,7 +326,7 @@ def _dtypes() -> str:
 
 def _limits() -> str:
     values = msgspec.structs.asdict(DEFAULT_LIMITS)
-    return _table(((f"`{k}`", f"{v:,}") for k, v in values.items()), "limit", "default")
+    return table(((f"`{k}`", f"{v:,}") for k, v in values.items()), "limit", "default")
 
 
 SECTIONS: Final[dict[str, Callable[[], str]]] = {
@@ -353,7 +355,9 @@ def fill(page: str) -> str:
 def main(arguments: list[str]) -> int:
     """Write the page's tables, or compare them (`--check`)."""
     path = docs_dir() / FILE_NAME
-    return write_or_check(path, fill(path.read_text("utf-8")), arguments, "reference")
+    return write_or_check(
+        path, fill(path.read_text("utf-8")), arguments, "circuit_protocol.reference"
+    )
 
 
 if __name__ == "__main__":

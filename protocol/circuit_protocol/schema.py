@@ -54,7 +54,9 @@ def schema_text() -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the file, or compare it (`--check`)."""
-    return write_or_check(docs_dir() / FILE_NAME, schema_text(), arguments, "schema")
+    return write_or_check(
+        docs_dir() / FILE_NAME, schema_text(), arguments, "circuit_protocol.schema"
+    )
 
 
 if __name__ == "__main__":
