@@ -1,6 +1,6 @@
 """The command: runs the benchmarks and prints their tables.
 
-    python -m benchmarks                     all, about ten minutes on an idle machine of two cores
+    python -m benchmarks                     all, a quarter of an hour on two idle cores
     python -m benchmarks --quick             all, just to see that they work
     python -m benchmarks --full              all, and pruning of every task: five minutes more
     python -m benchmarks --only peers --json > peers.json
@@ -25,6 +25,7 @@ from benchmarks import (
     packing,
     paper_circuits,
     peers,
+    peers_paper,
     planted_truth,
     prune_memory,
     pruning,
@@ -35,7 +36,7 @@ from benchmarks import (
 )
 from benchmarks.bench import Bench
 from benchmarks.conditions import QUIET_LOAD, conditions, load_per_core
-from benchmarks.report import Table
+from benchmarks.report import Table, goals_of
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "starting": starting.measure,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "forward": forwards.measure,
     "hooks": hooks.measure,
     "peers": peers.measure,
+    "peers_paper": peers_paper.measure,
     "transfer": transfer.measure,
     "concurrency": concurrency.measure,
     "serving": serving.measure,
@@ -88,8 +90,8 @@ def main() -> None:
     if options.json:
         document = {"conditions": found, "tables": [table.to_json() for table in tables]}
         print(json.dumps(document, indent=1))
-    elif missed := [g for t in tables for g, _, met in t.verdicts() if not met]:
-        print(f"\n{len(missed)} goals were missed.")
+    elif goals := goals_of(tables):
+        print(f"\n{goals.to_markdown()}")
 
 
 def _describe(found: dict[str, Any]) -> str:

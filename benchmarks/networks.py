@@ -23,6 +23,7 @@ from circuitd.store.roots import artefact_roots, find_model
 
 SHIPPED = "csd-py-sparse"
 DENSE = "dense-same-size"
+WEIGHTS_FILE = "final_model.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,12 @@ def shipped_network() -> Network:
 
 def dense_network(size_of: GPTConfig, root: Path) -> Network:
     """A dense GPT-2 with the dimensions of another network, written to an artefact tree."""
+    directory = write_dense(size_of, root)
+    return Network(DENSE, directory, _weights(directory))
+
+
+def write_dense(size_of: GPTConfig, root: Path) -> Path:
+    """Write such a network; its directory."""
     config = GPTConfig(
         block_size=size_of.block_size,
         vocab_size=size_of.vocab_size,
@@ -65,8 +72,8 @@ def dense_network(size_of: GPTConfig, root: Path) -> Network:
     directory = root / "models" / DENSE
     directory.mkdir(parents=True)
     (directory / CONFIG_FILE).write_text(json.dumps(config.to_json()))
-    save_file(_random_state(config), directory / "final_model.safetensors")
-    return Network(DENSE, directory, _weights(directory))
+    save_file(_random_state(config), directory / WEIGHTS_FILE)
+    return directory
 
 
 def prompt(config: GPTConfig, n_rows: int, n_positions: int, seed: int = 0) -> np.ndarray:

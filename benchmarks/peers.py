@@ -21,10 +21,11 @@ import torch
 from benchmarks.bench import Bench
 from benchmarks.conditions import ROOT, n_cores
 from benchmarks.memory import MIB, memory_of
-from benchmarks.networks import Network, prompt
+from benchmarks.networks import WEIGHTS_FILE, prompt
 from benchmarks.report import Table
 from benchmarks.timing import Subject, Timing, local, take_turns
 from circuit_client import iv
+from circuitd.engine.config import GPTConfig
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Zero
 from circuitd.engine.plan import Plan, Record
@@ -116,8 +117,8 @@ def measure(bench: Bench) -> list[Table]:
     )
     with ExitStack() as stack:
         shape = bench.scratch / "peer-shape.json"
-        shape.write_text(json.dumps(_shape(network, tokens)))
-        weights = network.directory / "final_model.safetensors"
+        shape.write_text(json.dumps(shape_of(network.config, tokens)))
+        weights = network.directory / WEIGHTS_FILE
         peers = [stack.enter_context(peer_process(f, weights, shape)) for f in FRAMEWORKS]
         ours = _Ours(bench, tokens)
         for peer in peers:
@@ -170,11 +171,11 @@ def _timed(timings: dict[str, Timing], who: str) -> dict[str, Any]:
     return cells
 
 
-def _shape(network: Network, tokens: np.ndarray) -> dict[str, Any]:
-    c = network.config
+def shape_of(config: GPTConfig, tokens: np.ndarray) -> dict[str, Any]:
+    """What a peer is told: dimensions, the tokens of its passes, how many threads it may use."""
     names = ("block_size", "vocab_size", "n_layer", "n_head", "d_model", "d_mlp")
     return {
-        **{name: getattr(c, name) for name in names},
+        **{name: getattr(config, name) for name in names},
         "tokens": tokens.tolist(),
         "threads": n_cores(),
     }

@@ -96,6 +96,26 @@ class Table:
         return "\n".join([*lines, *([""] if after else []), *after])
 
 
+def goals_of(tables: Sequence[Table]) -> Table | None:
+    """One row for each goal of `tables`, in their order; None where they have none."""
+    verdicts = [(table, *verdict) for table in tables for verdict in table.verdicts()]
+    if not verdicts:
+        return None
+    n_met = sum(met for *_, met in verdicts)
+    found = Table(
+        "goals", f"Goals: {n_met} of {len(verdicts)} met", ("table", "goal", "found", "met")
+    )
+    for table, goal, value, met in verdicts:
+        found.add(
+            f"{goal.row}, {_heading(goal.column)}",
+            table=table.name,
+            goal=f"{goal.sense} {goal.limit:g}",
+            found=value,
+            met="yes" if met else "**no**",
+        )
+    return found
+
+
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *rest = (
         cell.ljust(width) if i == 0 else cell.rjust(width)

@@ -77,16 +77,19 @@ def local(call: Callable[[], object]) -> Subject:
     return run
 
 
-def take_turns(subjects: Mapping[str, Subject], *, rounds: int, burst: int) -> dict[str, Timing]:
+def take_turns(
+    subjects: Mapping[str, Subject], *, rounds: int, burst: int, lead_in: int = 1
+) -> dict[str, Timing]:
     """Run every subject once per round, `burst` counted calls at a time; each round begins with
-    another subject, so that none always follows the same one.
+    another subject, so that none always follows the same one. `lead_in` calls open each turn
+    uncounted; what takes seconds can do without.
     """
     names = list(subjects)
     seconds: dict[str, list[Sequence[float]]] = {name: [] for name in names}
     for name in names:  # first calls compile, import and allocate
-        subjects[name](2)
+        subjects[name](1 + lead_in)
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            seconds[name].append(subjects[name](burst + 1)[1:])
+            seconds[name].append(subjects[name](burst + lead_in)[lead_in:])
     return {name: Timing(np.array(seconds[name])) for name in names}
