@@ -67,7 +67,7 @@ $(BIN)/python: constraints.txt
 
 $(VENV)/.run: $(BIN)/python pyproject.toml
 	@echo "Installing circuitd into $(VENV) …" >&2
-	@$(PIP_INSTALL) -e '.[daemon,remote,lsp]'
+	@$(PIP_INSTALL) -e '.[daemon,remote,tui,lsp]'
 	@echo "Compiling the sparse kernels …" >&2
 	@$(BIN)/python -m circuitd.engine.sparse >&2
 	@touch $@

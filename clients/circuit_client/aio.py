@@ -196,6 +196,11 @@ class AsyncConnection(Verbs):
         """Where the daemon is reached."""
         return self._line.endpoint
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the line is up at the moment; it comes back by itself once the daemon does."""
+        return self._line.is_open
+
     def submit(self, call: Call[E, R]) -> AsyncStream[E, R]:
         """Send any call without waiting."""
         return AsyncStream(self._line, self._keeper, call)

@@ -122,6 +122,11 @@ class Line:
         assert welcome is not None  # `open` returned
         return welcome
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the daemon has said welcome and the line has not been lost since."""
+        return self._exchange.phase == "open"
+
     def new_id(self) -> str:
         """An id for a request, taken before it is sent so that it can be cancelled from then on."""
         return str(next(self._numbers))

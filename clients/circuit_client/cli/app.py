@@ -27,6 +27,7 @@ class Entry(NamedTuple):
 
 #: The commands in the order of the help. A test compares each line with the command's own.
 COMMANDS: Final[dict[str, Entry]] = {
+    "tui": Entry("tui", "Look inside a model from the terminal: circuits, nodes, heatmaps, live."),
     "status": Entry("status", "How the daemon does: processes, queues, memory, models."),
     "models": Entry("models", "What models there are, and which are resident."),
     "tasks": Entry("tasks", "Tasks, and how well a model does them."),

@@ -1,0 +1,189 @@
+"""The shell: pages, the scene they show, the link they ask through, and what works everywhere."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from circuit_tui.keys import TABLE, bindings, written
+from circuit_tui.link import Link, LinkChanged, LinkState, Problem, SessionMoved
+from circuit_tui.options import Options
+from circuit_tui.screens.page import Page
+from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
+from circuit_tui.themes import DARK, LIGHT, THEMES
+
+if TYPE_CHECKING:
+    from circuit_tui.link import Source
+
+
+def _catalogue() -> Page:
+    from circuit_tui.screens.catalogue import Catalogue
+
+    return Catalogue()
+
+
+#: Every page by its place, imported when it is first gone to.
+PAGES: Final[dict[str, Callable[[], Page]]] = {"catalogue": _catalogue}
+
+
+class CircuitApp(App[None]):
+    """The terminal UI."""
+
+    TITLE = "circuit"
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    ToastRack { align-horizontal: right; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings("app"))
+    MODES: ClassVar[dict[str, Any]] = dict(PAGES)
+    DEFAULT_MODE = "catalogue"
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(
+        self, options: Options, connect: "Callable[[], Any] | None" = None, keymap: Any = None
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.scene = Scene()
+        self.link = Link(self, connect or self._reach, options.session)
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = options.theme if options.theme in self.available_themes else _usual_theme()
+        if options.calm:
+            self.animation_level = "none"
+        if keymap:
+            self.set_keymap(keymap)
+
+    async def _reach(self) -> "Source":
+        from circuit_client.connecting import connect_async
+
+        options = self.options
+        return await connect_async(
+            options.endpoint,
+            key=options.key,
+            server_key=options.server_key,
+            start=False,
+            timeout_s=5.0,
+            client="circuit tui",
+        )
+
+    # ----------------------------------------------------------------------------- life and death
+
+    def on_ready(self) -> None:
+        """The first frame is painted: connect."""
+        self.link.open()
+        if self.options.circuit is not None:
+            self.open_circuit(self.options.circuit)
+
+    async def on_unmount(self) -> None:
+        """Hang up; jobs go on."""
+        await self.link.close()
+
+    # ---------------------------------------------------------------------------------- the scene
+
+    @property
+    def page(self) -> Page | None:
+        """The page in sight, also where a dialog lies on it."""
+        return next((s for s in reversed(self.screen_stack) if isinstance(s, Page)), None)
+
+    def do(self, event: Event) -> None:
+        """Change the scene, show it, and tell the shared session."""
+        before, self.scene = self.scene, step(self.scene, event)
+        if self.scene is before:
+            return
+        if not isinstance(event, Adopt) and (patch := patch_between(before, self.scene)):
+            self.link.share(patch)
+        if self.page is not None:
+            self.page.refresh_page()
+
+    def open_circuit(self, reference: str, model: str | None = None) -> None:
+        """Choose a circuit by any of its names and go to its page."""
+        from circuit_client.verbs.circuits import show
+        from circuit_protocol.circuit_replies import CircuitShown
+
+        def opened(shown: CircuitShown) -> None:
+            summary = shown.summary
+            self.do(Choose(summary.model, summary.task, summary.id, summary.measured.k))
+            if "circuit" in PAGES:
+                self.action_go("circuit")
+
+        self.link.ask(self, "open", show(reference, model=model), opened, what="opening")
+
+    def on_session_moved(self, message: SessionMoved) -> None:
+        """Follow the shared session; fill a fresh one with what is looked at here."""
+        if self.link.is_sharing:
+            return  # what we changed meanwhile comes back with the next state
+        state = message.state
+        if state.revision == 0 and (patch := patch_between(Scene(), self.scene)):
+            self.link.share(patch)
+        else:
+            self.do(Adopt(state))
+
+    # ----------------------------------------------------------------------------------- the link
+
+    def on_link_changed(self, message: LinkChanged) -> None:
+        """Show how the link does."""
+        before, self._link_shown = self._link_shown, message.state
+        if self.page is not None and self.page.is_mounted:
+            self.page.hear_link(before, message.state)
+        if message.state.phase == "refused" and before.phase != "refused" and message.state.error:
+            self.on_problem(Problem(message.state.error))
+
+    _link_shown = LinkState()
+
+    def on_problem(self, message: Problem) -> None:
+        """Say what went wrong, what was found, and what to do."""
+        error = message.error
+        lines = [str(error.message).capitalize()[:1] + str(error.message)[1:] + "."]
+        lines += [
+            f"{name}: {text}"
+            for name, text in (("asked", error.asked), ("found", error.found))
+            if text
+        ]
+        if error.nearest:
+            lines.append(f"nearest: {', '.join(error.nearest)}")
+        if error.hint:
+            lines.append(f"{error.hint}.")
+        self.notify("\n".join(lines), severity="error", timeout=8, markup=False)
+
+    # -------------------------------------------------------------------------------------- actions
+
+    def action_go(self, place: str) -> None:
+        """To a page."""
+        if place in PAGES and self.current_mode != place:
+            self.switch_mode(place)
+
+    def action_cancel(self) -> None:
+        """Cancel what is waited for; else leave a dialog."""
+        if not self.link.drop_all() and len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def action_next_theme(self) -> None:
+        """The next theme."""
+        names = [theme.name for theme in THEMES]
+        at = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(at + 1) % len(names)]
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every action that works here, with its key, for the command palette."""
+        here = {"app", screen.PLACE if isinstance(screen, Page) else ""}
+        for key in TABLE:
+            if key.where in here and key.id != "app.palette":
+                title = f"{key.label[:1].upper()}{key.label[1:]}  ({written(key.keys)})"
+                yield SystemCommand(title, key.help, self._runner(key.action))
+
+    def _runner(self, action: str) -> Callable[[], Any]:
+        async def run() -> None:
+            await self.run_action(action, self.page)
+
+        return run
+
+
+def _usual_theme() -> str:
+    import os
+
+    from circuit_client.render.style import detect_theme
+
+    return LIGHT.name if detect_theme(os.environ) == "light" else DARK.name

@@ -1,0 +1,193 @@
+"""The one table of keys: bindings, footer, help, command palette and documentation come from it.
+
+Each entry has an id, by which a file of the user's can give it other keys. No key here is one that
+terminals or tmux keep for themselves (no Alt, no Ctrl with B, C, H, I, J, M, Q, S or Z).
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from textual.binding import Binding
+
+from circuit_protocol.errors import InvalidRequest, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One action: where it works, which keys call it, and what it is called."""
+
+    id: str
+    keys: str
+    action: str
+    label: str
+    #: A sentence for the help and the palette.
+    help: str
+    #: Whether the footer shows it.
+    footer: bool = True
+
+    @property
+    def where(self) -> str:
+        """The screen or widget it belongs to."""
+        return self.id.partition(".")[0]
+
+
+#: What the places are called in the help, in its order.
+PLACES: Final[dict[str, str]] = {
+    "app": "Everywhere",
+    "page": "Panes",
+    "catalogue": "Catalogue",
+    "circuit": "Circuit",
+    "operate": "Switching parts off and on",
+    "picture": "Pictures",
+    "node": "Node",
+    "compare": "Compare",
+    "text": "Text",
+    "runs": "Runs",
+    "card": "Card",
+    "plots": "Plots",
+    "table": "Tables",
+}
+
+TABLE: Final[tuple[Key, ...]] = (
+    Key("app.catalogue", "1,f1", "app.go('catalogue')", "catalogue",
+        "Choose a model, a task and a circuit."),
+    Key("app.circuit", "2,f2", "app.go('circuit')", "circuit",
+        "Read the chosen circuit and switch its parts off and on."),
+    Key("app.node", "3,f3", "app.go('node')", "node",
+        "Read the selected node: where it is active, what it attends to."),
+    Key("app.help", "question_mark", "app.help", "help",
+        "Say what this screen shows and which keys work here."),
+    Key("app.palette", "ctrl+p", "app.command_palette", "commands",
+        "Find any action by its name."),
+    Key("app.jump", "ctrl+o", "app.jump", "jump",
+        "Label every part of the screen with a letter; press it to go there.", footer=False),
+    Key("app.cancel", "escape", "app.cancel", "back",
+        "Cancel what is waited for; else leave where you are.", footer=False),
+    Key("app.copy", "y", "app.copy('text')", "copy",
+        "Copy what this screen shows to the clipboard, through SSH as well (OSC 52).",
+        footer=False),
+    Key("app.copy_python", "P", "app.copy('python')", "copy as Python",
+        "Copy the Python that asks for what is on screen.", footer=False),
+    Key("app.copy_command", "C", "app.copy('command')", "copy as command",
+        "Copy the shell command that asks for what is on screen.", footer=False),
+    Key("app.export", "E", "app.export", "export",
+        "Write what is on screen to a file: SVG, text or JSON.", footer=False),
+    Key("app.theme", "T", "app.next_theme", "theme",
+        "The next theme: dark, light, high contrast.", footer=False),
+    Key("app.start", "ctrl+r", "app.start_daemon", "start a daemon",
+        "Start a daemon on this machine when none runs.", footer=False),
+    Key("app.quit", "ctrl+d", "app.quit", "quit",
+        "Leave. Jobs of the daemon go on."),
+    Key("page.next", "tab", "next_pane(1)", "next pane", "The keys go to the next pane.",
+        footer=False),
+    Key("page.previous", "shift+tab", "next_pane(-1)", "previous pane",
+        "The keys go to the pane before.", footer=False),
+    Key("catalogue.search", "slash", "search", "search",
+        "Show only what contains some words."),
+    Key("catalogue.load", "l", "load", "load / unload",
+        "Load the model into memory, or free it."),
+    Key("catalogue.refresh", "r", "refresh_lists", "refresh",
+        "Ask for the lists again.", footer=False),
+    Key("table.choose", "enter", "choose", "open", "Open what the cursor is on."),
+)  # fmt: skip
+
+#: How Textual names the keys that footers and documents write with their sign.
+_SIGNS: Final[dict[str, str]] = {
+    "question_mark": "?",
+    "slash": "/",
+    "space": "space",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "plus": "+",
+    "minus": "-",
+    "equals_sign": "=",
+    "full_stop": ".",
+    "comma": ",",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+}
+
+
+def bindings(*places: str) -> list[Binding]:
+    """The bindings of some places, for a class's BINDINGS."""
+    return [
+        Binding(
+            key.keys,
+            key.action,
+            key.label,
+            show=key.footer,
+            key_display=written(key.keys.partition(",")[0]),
+            id=key.id,
+            tooltip=key.help,
+        )
+        for key in TABLE
+        if key.where in places
+    ]
+
+
+def written(keys: str) -> str:
+    """Keys as a person writes them: `ctrl+p` as `^p`, `slash` as `/`."""
+    return " ".join(
+        "^" + key.removeprefix("ctrl+") if key.startswith("ctrl+") else _SIGNS.get(key, key)
+        for key in keys.split(",")
+    )
+
+
+def read_keymap(path: Path) -> dict[str, str]:
+    """A user's own keys: TOML lines `"circuit.zoom_in" = "plus,z"`.
+
+    Raises NotFound for a file or a binding that is not there, InvalidRequest for what is no TOML
+    or gives one key to two actions of one place.
+    """
+    try:
+        given = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise NotFound("there is no such file of keys", asked=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise InvalidRequest(
+            "the file of keys is not TOML", asked=str(path), found=str(e)
+        ) from None
+    flat = dict(_flattened("", given))
+    known = {key.id: key for key in TABLE}
+    for name, keys in flat.items():
+        if name not in known:
+            raise NotFound(
+                "no binding has this name",
+                asked=f"{name} in {path}",
+                nearest=_nearest(name, known),
+                hint="`circuit tui --list-keys` names them all",
+            )
+        if not isinstance(keys, str) or not keys:
+            raise InvalidRequest(
+                'a binding\'s keys are a text like "f5,ctrl+g"', asked=name, found=repr(keys)
+            )
+    _check_unique({key.id: flat.get(key.id, key.keys) for key in TABLE})
+    return flat
+
+
+def _flattened(prefix: str, given: dict) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, value in given.items():
+        path = f"{prefix}{name}"
+        pairs += _flattened(f"{path}.", value) if isinstance(value, dict) else [(path, value)]
+    return pairs
+
+
+def _nearest(name: str, known: dict[str, Key]) -> tuple[str, ...]:
+    from difflib import get_close_matches
+
+    return tuple(get_close_matches(name, known, n=3))
+
+
+def _check_unique(keymap: dict[str, str]) -> None:
+    taken: dict[tuple[str, str], str] = {}
+    for name, keys in keymap.items():
+        place = name.partition(".")[0]
+        for key in keys.split(","):
+            other = taken.setdefault((place, key), name)
+            if other != name:
+                raise InvalidRequest(
+                    "one key cannot do two things", found=f"{key}: {other}, {name}"
+                )

@@ -1,0 +1,409 @@
+"""One asynchronous connection to the daemon, kept for the whole run of the terminal UI.
+
+It connects after the first paint, finds its way back after the daemon went away, and carries what
+the screens ask. A question is asked in a *slot*: the newest one in a slot wins, the older is
+cancelled in the daemon. Answers arrive as calls in the asker's own message queue, so no widget ever
+waits. What the link itself has to tell (it is open, it is lost, somebody moved the shared session,
+something is being waited for) it posts to the app as messages.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
+
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+if TYPE_CHECKING:
+    from circuit_client.call import Call
+    from circuit_protocol.errors import CircuitError
+    from circuit_protocol.replies import StatusReport, Welcome
+    from circuit_protocol.session import SessionPatch, SessionState
+
+E = TypeVar("E")
+R = TypeVar("R")
+E_co = TypeVar("E_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+#: How often the daemon is asked how it does, in seconds; nothing is painted unless that changed.
+_STATUS_EVERY_S: Final = 2.0
+#: How often it is looked at whether the line is up, in seconds: reads a variable, sends nothing.
+_WATCH_EVERY_S: Final = 0.2
+_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0)
+
+Phase = Literal["connecting", "open", "lost", "absent", "refused", "starting"]
+
+
+class Stream(Protocol[E_co, R_co]):
+    """A request in flight, as `AsyncStream` is one."""
+
+    def __aiter__(self) -> AsyncIterator[E_co]:
+        """Its events."""
+        ...
+
+    async def result(self) -> R_co:
+        """Its end."""
+        ...
+
+    def cancel(self) -> None:
+        """End it early."""
+        ...
+
+
+class Source(Protocol):
+    """Where answers come from: `AsyncConnection`, or a recorded session."""
+
+    @property
+    def welcome(self) -> "Welcome":
+        """What the daemon said of itself."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the line is up at this moment."""
+        ...
+
+    def submit(self, call: "Call[E, R]") -> Stream[E, R]:
+        """Ask without waiting."""
+        ...
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Something that is being waited for."""
+
+    what: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How the link does."""
+
+    phase: Phase = "connecting"
+    endpoint: str = ""
+    welcome: "Welcome | None" = None
+    #: Why there is no line, when there is none.
+    error: "CircuitError | None" = None
+    status: "StatusReport | None" = None
+    #: Of the last answered question, in seconds.
+    latency_s: float | None = None
+    waits: tuple[Wait, ...] = ()
+    #: Clients attached to the shared session, this one included.
+    attached: int = 0
+
+
+class LinkChanged(Message):
+    """The link is in another state."""
+
+    def __init__(self, state: LinkState) -> None:
+        super().__init__()
+        self.state = state
+
+
+class SessionMoved(Message):
+    """Somebody else changed the shared session, or it was just joined."""
+
+    def __init__(self, state: "SessionState") -> None:
+        super().__init__()
+        self.state = state
+
+
+class Asker(Protocol):
+    """Whoever asks: a widget, a screen or the app."""
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether it is still there."""
+        ...
+
+    def call_later(self, callback: Callable[..., Any], *args: Any) -> bool:
+        """Put a call into its message queue."""
+        ...
+
+
+class Link:
+    """The connection, its questions in flight, and its place in the shared session."""
+
+    def __init__(
+        self, app: MessagePump, connect: Callable[[], Coroutine[Any, Any, Source]], session: str
+    ) -> None:
+        self._app = app
+        self._connect = connect
+        self._session = session
+        self.state = LinkState()
+        self._source: Source | None = None
+        self._is_open = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: The question in flight of each slot, by its asker.
+        self._slots: dict[tuple[int, str], asyncio.Task[None]] = {}
+        self._waits: dict[object, Wait] = {}
+        #: What of the session is still to be sent; None: nothing.
+        self._patch: SessionPatch | None = None
+        self._is_sending = False
+        #: The newest state of the session that the app was not told of.
+        self._heard: SessionState | None = None
+
+    # ------------------------------------------------------------------------------- the line
+
+    def open(self) -> None:
+        """Begin to connect, and go on trying."""
+        self._spawn(self._keep_connected())
+
+    async def close(self) -> None:
+        """Leave: cancel what is in flight and hang up. Jobs of the daemon go on."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+        if self._source is not None:
+            await self._source.aclose()
+
+    async def _keep_connected(self) -> None:
+        from circuit_protocol.errors import CircuitError, ConnectError, InvalidRequest
+
+        attempt = 0
+        while self._source is None:
+            try:
+                self._source = await self._connect()
+            except ConnectError as e:
+                self._tell(phase="absent", error=e)
+            except (CircuitError, InvalidRequest, OSError) as e:
+                self._tell(phase="refused", error=_as_error(e))
+            if self._source is None:
+                await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+                attempt += 1
+        self._tell(phase="open", endpoint=self._source.endpoint, error=None)
+        await self._watch(self._source)
+
+    async def _watch(self, source: Source) -> None:
+        """Notice when the line is lost and when it is back, perhaps to another daemon."""
+        instance: str | None = None
+        asked_s = -_STATUS_EVERY_S
+        while True:
+            if source.is_open:
+                if not self._is_open.is_set():
+                    self._is_open.set()
+                    self._tell(phase="open", welcome=source.welcome, error=None)
+                    asked_s = -_STATUS_EVERY_S
+                    if source.welcome.instance != instance:
+                        instance = source.welcome.instance
+                        self._spawn(self._follow_session(source, instance))
+                if time.monotonic() - asked_s >= _STATUS_EVERY_S:
+                    asked_s = time.monotonic()
+                    self._spawn(self._ask_status(source))
+            elif self._is_open.is_set():
+                self._is_open.clear()
+                self._tell(phase="lost", status=None)
+            await asyncio.sleep(_WATCH_EVERY_S)
+
+    async def _ask_status(self, source: Source) -> None:
+        from circuit_client.verbs.daemon import status
+        from circuit_protocol.errors import CircuitError
+
+        asked_s = time.monotonic()
+        try:
+            report = await source.submit(status()).result()
+        except CircuitError:
+            return  # the watch notices a line that is lost
+        latency_s = time.monotonic() - asked_s
+        if self.state.latency_s is None:
+            self._tell(status=report, latency_s=latency_s)
+        else:
+            self._tell(status=report)
+
+    def _tell(self, **changes: Any) -> None:
+        state = replace(self.state, **changes)
+        if state != self.state:
+            self.state = state
+            self._app.post_message(LinkChanged(state))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -------------------------------------------------------------------------------- questions
+
+    def ask(
+        self,
+        asker: Asker,
+        slot: str,
+        call: "Call[E, R]",
+        then: Callable[[R], Any],
+        *,
+        what: str | None = None,
+        during: Callable[[E], Any] | None = None,
+        otherwise: Callable[["CircuitError"], Any] | None = None,
+    ) -> None:
+        """Ask `call`, and call `then` with the answer in the asker's own time.
+
+        An older question of the same asker in the same slot is cancelled, in the daemon as well.
+        `what` is shown while it is waited for; `during` takes its events; `otherwise` takes the
+        error, which else the app shows.
+        """
+        place = (id(asker), slot)
+        self.drop(asker, slot)
+        task = self._spawn(self._answer(asker, place, call, then, what, during, otherwise))
+        self._slots[place] = task
+
+    def drop(self, asker: Asker, slot: str) -> None:
+        """Cancel the question in a slot, if one is in flight."""
+        task = self._slots.pop((id(asker), slot), None)
+        if task is not None:
+            task.cancel()
+
+    def drop_all(self) -> bool:
+        """Cancel everything that is shown as waited for; whether there was anything."""
+        waiting = [task for place, task in self._slots.items() if place in self._waits]
+        for task in waiting:
+            task.cancel()
+        return bool(waiting)
+
+    async def _answer(
+        self,
+        asker: Asker,
+        place: tuple[int, str],
+        call: "Call[E, R]",
+        then: Callable[[R], Any],
+        what: str | None,
+        during: Callable[[E], Any] | None,
+        otherwise: Callable[["CircuitError"], Any] | None,
+    ) -> None:
+        from circuit_protocol.errors import Cancelled, CircuitError, ConnectError
+
+        token = asyncio.current_task()
+        if what is not None:
+            self._waits[place] = Wait(what, time.monotonic())
+            self._tell(waits=tuple(self._waits.values()))
+        try:
+            while True:
+                await self._is_open.wait()
+                source = self._source
+                assert source is not None  # open
+                asked_s = time.monotonic()
+                stream = source.submit(call)
+                try:
+                    if during is not None:
+                        async for event in stream:
+                            self._deliver(asker, during, event)
+                    answer = await stream.result()
+                except ConnectError as e:
+                    if call.resend and not source.is_open:
+                        continue  # asked again when the daemon is back
+                    self._deliver(asker, otherwise or self._show_problem, e)
+                    return
+                finally:
+                    stream.cancel()
+                if what is None or not place[1].startswith("job"):
+                    self._tell(latency_s=time.monotonic() - asked_s)
+                self._deliver(asker, then, answer)
+                return
+        except Cancelled:
+            pass
+        except CircuitError as e:
+            self._deliver(asker, otherwise or self._show_problem, e)
+        finally:
+            if self._slots.get(place) is token:
+                del self._slots[place]
+            if what is not None and self._slots.get(place) is None:
+                self._waits.pop(place, None)
+                self._tell(waits=tuple(self._waits.values()))
+
+    def _deliver(self, asker: Asker, to: Callable[[Any], Any], value: Any) -> None:
+        if asker.is_attached:
+            asker.call_later(to, value)
+
+    def _show_problem(self, error: "CircuitError") -> None:
+        self._app.post_message(Problem(error))
+
+    # -------------------------------------------------------------------------------- the session
+
+    def share(self, patch: "SessionPatch") -> None:
+        """Change the shared session; what is not sent yet is merged with what comes."""
+        self._patch = patch if self._patch is None else _merged(self._patch, patch)
+        if not self._is_sending:
+            self._is_sending = True
+            self._spawn(self._send_patches())
+
+    async def _send_patches(self) -> None:
+        from circuit_client.verbs.sessions import update
+        from circuit_protocol.errors import CircuitError
+
+        try:
+            while self._patch is not None:
+                await self._is_open.wait()
+                source, patch = self._source, self._patch
+                if source is None or patch is None:
+                    return
+                self._patch = None
+                try:
+                    state = await source.submit(update(self._session, patch)).result()
+                except CircuitError:
+                    return  # joined again when the daemon is back, and then told what we look at
+                self._hear(state)
+        finally:
+            self._is_sending = False
+            self._pass_on()
+
+    async def _follow_session(self, source: Source, instance: str) -> None:
+        from circuit_client.verbs.sessions import attach
+        from circuit_protocol.errors import CircuitError
+
+        try:
+            async for event in source.submit(attach(self._session)):
+                self._tell(attached=event.attached)
+                if not event.closed:
+                    self._hear(event.state)
+                    self._pass_on()
+        except CircuitError:
+            return
+        if source.welcome.instance == instance:
+            self._tell(attached=0)
+
+    @property
+    def is_sharing(self) -> bool:
+        """Whether changes of our own are on their way, after which the session says more."""
+        return self._is_sending or self._patch is not None
+
+    def _hear(self, state: "SessionState") -> None:
+        if self._heard is None or state.revision >= self._heard.revision:
+            self._heard = state
+
+    def _pass_on(self) -> None:
+        if self._heard is not None and not self.is_sharing:
+            self._app.post_message(SessionMoved(self._heard))
+            self._heard = None
+
+
+class Problem(Message):
+    """Something was refused or failed; the app says it as a sentence with a next step."""
+
+    def __init__(self, error: "CircuitError") -> None:
+        super().__init__()
+        self.error = error
+
+
+def _merged(older: "SessionPatch", newer: "SessionPatch") -> "SessionPatch":
+    from msgspec import UNSET, structs
+
+    changed = {field: value for field, value in structs.asdict(newer).items() if value is not UNSET}
+    return structs.replace(older, **changed)
+
+
+def _as_error(error: Exception) -> "CircuitError":
+    from circuit_protocol.errors import CircuitError
+
+    return error if isinstance(error, CircuitError) else CircuitError(str(error))

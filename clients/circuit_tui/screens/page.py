@@ -1,0 +1,191 @@
+"""What all screens have in common: the bar above, the keys below, and hearing of changes.
+
+A page is shown what is: `show_scene` when the scene changed since it last saw it (also while it was
+not on top), `show_link` when the link did. It never changes either itself: it asks the app with
+`self.do(event)` and the daemon with `self.ask(...)`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from circuit_tui.keys import bindings
+from circuit_tui.link import LinkState
+from circuit_tui.state import Event, Scene
+from circuit_tui.widgets.panes import Pane, PaneTabs
+from circuit_tui.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    from circuit_client.call import Call
+    from circuit_protocol.errors import CircuitError
+    from circuit_tui.app import CircuitApp
+
+E = TypeVar("E")
+R = TypeVar("R")
+
+
+class Page(Screen[None]):
+    """One screen of the app."""
+
+    #: Its place in `keys.TABLE`, and in the app's list of pages.
+    PLACE: ClassVar[str] = ""
+    #: What it is called in the bar and the help.
+    TITLE_TEXT: ClassVar[str] = ""
+    #: What it shows and what to do here, in a few sentences.
+    HELP_TEXT: ClassVar[str] = ""
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings("page"))
+    #: Its panes by id, in the order that tab goes through, and their names.
+    PANES: ClassVar[dict[str, str]] = {}
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-vast")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Scene | None = None
+
+    @property
+    def circuit_app(self) -> "CircuitApp":
+        """The app, known to be ours."""
+        from circuit_tui.app import CircuitApp
+
+        assert isinstance(self.app, CircuitApp)
+        return self.app
+
+    @property
+    def scene(self) -> Scene:
+        """What is looked at."""
+        return self.circuit_app.scene
+
+    def compose(self) -> ComposeResult:
+        """The bar, the page's own widgets, the keys."""
+        yield TopBar(self.TITLE_TEXT, ascii_only=self.circuit_app.options.ascii)
+        yield from self.compose_page()
+        yield Footer(show_command_palette=False)
+
+    def compose_page(self) -> ComposeResult:
+        """The page's own widgets."""
+        yield from ()
+
+    # -------------------------------------------------------------------------------- changes
+
+    def on_mount(self) -> None:
+        """Show what is."""
+        self.refresh_page()
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what changed meanwhile."""
+        if self.is_mounted:
+            self.refresh_page()
+
+    def refresh_page(self) -> None:
+        """Show the link and, if it is another one than last seen, the scene."""
+        app = self.circuit_app
+        self.query_one(TopBar).show(app.scene, app.link.state, self.place_name())
+        if self._seen is not app.scene:
+            before, self._seen = self._seen, app.scene
+            self.show_scene(before, app.scene)
+
+    def hear_link(self, before: LinkState, after: LinkState) -> None:
+        """The link changed."""
+        self.query_one(TopBar).show(self.scene, after, self.place_name())
+        self.show_link(before, after)
+
+    def show_scene(self, before: Scene | None, after: Scene) -> None:
+        """Another scene than this page has shown."""
+
+    def show_link(self, before: LinkState, after: LinkState) -> None:
+        """Another state of the link."""
+
+    def place_name(self) -> str:
+        """What stands last in the bar's path."""
+        return ""
+
+    # ----------------------------------------------------------------------------------- asking
+
+    def do(self, event: Event) -> None:
+        """Change the scene."""
+        self.circuit_app.do(event)
+
+    def ask(
+        self,
+        slot: str,
+        call: "Call[E, R]",
+        then: Callable[[R], Any],
+        *,
+        what: str | None = None,
+        during: Callable[[E], Any] | None = None,
+        otherwise: "Callable[[CircuitError], Any] | None" = None,
+    ) -> None:
+        """Ask the daemon; the newest question of a slot wins. See `Link.ask`."""
+        self.circuit_app.link.ask(
+            self, slot, call, then, what=what, during=during, otherwise=otherwise
+        )
+
+    def drop(self, slot: str) -> None:
+        """Cancel the question in a slot."""
+        self.circuit_app.link.drop(self, slot)
+
+    # ------------------------------------------------------------------------------------ panes
+
+    def show_pane(self, pane: str) -> None:
+        """Bring a pane into sight, and give it the keys."""
+        for found in self.query(Pane):
+            found.set_class(found.id == pane, "-active")
+        for tabs in self.query(PaneTabs):
+            tabs.active = pane
+        target = next(
+            (
+                w
+                for w in self.query_one(f"#{pane}").walk_children()
+                if isinstance(w, Widget) and w.can_focus and w.display
+            ),
+            None,
+        )
+        if target is not None:
+            target.focus(scroll_visible=False)
+
+    @on(PaneTabs.Picked)
+    def pick_pane(self, message: PaneTabs.Picked) -> None:
+        """A tab was clicked."""
+        self.show_pane(message.pane)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The pane with the keys is the active one."""
+        pane = next((n.id for n in event.widget.ancestors if isinstance(n, Pane)), None)
+        if pane is not None:
+            for found in self.query(Pane):
+                found.set_class(found.id == pane, "-active")
+            for tabs in self.query(PaneTabs):
+                tabs.active = pane
+
+    def action_next_pane(self, by: int) -> None:
+        """The keys go to the next pane."""
+        panes = list(self.PANES)
+        if not panes:
+            return
+        active = next((p.id for p in self.query(Pane) if p.has_class("-active")), None)
+        at = panes.index(active) if active in panes else -1
+        self.show_pane(panes[(at + by) % len(panes)])
+
+    # ---------------------------------------------------------------------------------- sharing
+
+    def plain_text(self) -> str:
+        """What `copy` copies."""
+        return ""
+
+    def as_python(self) -> str:
+        """Python that asks for what is on screen."""
+        return ""
+
+    def as_command(self) -> str:
+        """The command that prints what is on screen."""
+        return ""
+
+    def as_json(self) -> Any:
+        """The data that is on screen, as builtins."""
+        return None
