@@ -249,10 +249,15 @@ def _destination(dest: str) -> str:
 
 
 def _converted_lines(found: ModelConverted) -> list[Line]:
-    times = found.nbytes_before / max(found.nbytes_after, 1)
-    change = f"{times:.1f} times smaller" if times >= 1 else f"{1 / times:.1f} times larger"
+    change = _change(found.nbytes_after / max(found.nbytes_before, 1))
     sizes = f"{nbytes(found.nbytes_before)} to {nbytes(found.nbytes_after)}, {change}"
     return facts([("path", found.path), ("hash", found.model_hash), ("weights", sizes)])
+
+
+def _change(ratio: float) -> str:
+    if 0.95 < ratio < 1.05:
+        return "as large as before"
+    return f"{ratio:.1f} times larger" if ratio > 1 else f"{1 / ratio:.1f} times smaller"
 
 
 for _command in (list_models, describe, load, unload, pin, ps, pack, unpack):

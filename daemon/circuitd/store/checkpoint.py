@@ -217,7 +217,11 @@ def _open_safetensors(config: GPTConfig, path: Path) -> OpenedState:
         raise _unreadable(path, error) from error
     if not is_packed(metadata):
         return OpenedState(stored, False)
-    return OpenedState(state_of(stored, metadata), True, metadata.get("sha256"))
+    try:
+        return OpenedState(state_of(stored, metadata), True, metadata.get("sha256"))
+    except CheckpointError as error:
+        error.asked = str(path)  # which tensors are wrong is known there, in which file only here
+        raise
 
 
 def _check_packed_shapes(config: GPTConfig, path: Path, metadata: Mapping[str, str]) -> None:

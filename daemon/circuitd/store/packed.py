@@ -87,7 +87,8 @@ def state_of(
     nbytes = 4 * sum(rows * columns for rows, columns in shapes.values())
     if nbytes > MAX_NBYTES:
         raise CheckpointError(
-            "the packed model is too large", asked=f"{nbytes} bytes", found=f"limit {MAX_NBYTES}"
+            "the packed model is too large",
+            found=f"{nbytes} bytes dense, the limit is {MAX_NBYTES}",
         )
     known = {n + suffix for n in shapes for suffix in (VALUES, COLUMNS, ROW_STARTS)}
     if missing := sorted(known - set(parts)):
@@ -95,8 +96,7 @@ def state_of(
     if "sha256" in metadata and (found := _checksum(parts, shapes)) != metadata["sha256"]:
         raise CheckpointError(
             "the packed model is damaged: it has another checksum",
-            asked=metadata["sha256"][:80],
-            found=found,
+            found=f"sha256 {found}, written as {metadata['sha256'][:80]}",
             hint="fetch or pack it again",
         )
     for name in shapes:

@@ -166,3 +166,14 @@ def test_a_name_is_a_model_of_the_users_tree(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert destination_of("mine") == tmp_path / "circuitd" / "models" / "mine"
     assert destination_of(str(tmp_path / "x")) == tmp_path / "x"
+
+
+def test_a_damaged_packed_file_is_refused_by_its_name_and_checksum(tmp_path):
+    finish(convert(model(tmp_path / "source"), tmp_path / "packed", "packed"))
+    path = tmp_path / "packed" / WEIGHTS
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # within the tensors: they end the file
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="another checksum") as caught:
+        load_checkpoint(tmp_path / "packed")
+    assert caught.value.asked == str(path)
