@@ -22,7 +22,7 @@ from circuit_protocol.replies import (
     Done,
 )
 from circuitd.server.replies import OpenRequest
-from circuitd.server.residency import Model
+from circuitd.server.residents import Model
 
 if TYPE_CHECKING:
     from circuitd.server.front import Front, Handler

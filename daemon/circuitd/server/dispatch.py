@@ -7,7 +7,6 @@ is an `Owner`: a client's open request or a job.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -25,10 +24,12 @@ from circuit_protocol.errors import (
 from circuit_protocol.tensors import Frame
 from circuitd import work
 from circuitd.server.admission import Admission
+from circuitd.server.alarm import Alarm
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.catalog import Catalog, Located
 from circuitd.server.owner import Owner
-from circuitd.server.residency import Instruction, Refused, Residency, StartLoad, StartUnload
+from circuitd.server.residency import Residency
+from circuitd.server.residents import Instruction, Refused, StartLoad, StartUnload
 from circuitd.server.scheduler import ClientId, Scheduler, WorkItem
 from circuitd.server.supervisor import Supervisor, Worker
 from circuitd.server.validation import handles_in
@@ -62,15 +63,13 @@ class Dispatcher:
         self.supervisor: Supervisor  # set before the first worker starts
         self._device_budget_nbytes = device_budget_nbytes
         self._numbers = count(1)
-        self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(clock, self._rings)
         #: Who owns each item of the scheduler.
         self.owners: dict[int, Owner] = {}
         self._admission = Admission(catalog, cache, enqueue=self._enqueue, clock=clock)
         self._ready: dict[int, Worker] = {}
         self._load_waiters: dict[work.ModelKey, list[LoadWaiter]] = {}
         self._unload_waiters: dict[work.ModelKey, list[Callable[[], None]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._alarm_at: float | None = None  # when it rings, on `clock`
         #: Called when nothing is left that would be lost at the daemon's end.
         self.on_drained: Callable[[], None] | None = None
 
@@ -274,14 +273,13 @@ class Dispatcher:
                 )
                 frames = [frame for item in items for frame in item.frames]
                 self.supervisor.send(worker, message, frames)
-        self._set_alarm(now)
+        self._alarm.set((self.scheduler.next_deadline(), self.residency.next_expiry()), now)
         if self.on_drained is not None and self.is_drained:
             self.on_drained()
 
     def close(self) -> None:
         """Stop the clock and what is being prepared."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         self._admission.close()
 
     # ---- within: the queue
@@ -418,18 +416,7 @@ class Dispatcher:
 
     # ---- within: time
 
-    def _set_alarm(self, now: float) -> None:
-        times = (self.scheduler.next_deadline(), self.residency.next_expiry(), self._alarm_at)
-        due = min((t for t in times if t is not None), default=None)
-        if due is None or due == self._alarm_at:
-            return  # an alarm that comes too early finds nothing to do and is set again
-        if self._timer is not None:
-            self._timer.cancel()
-        self._alarm_at = due
-        self._timer = self._loop.call_later(max(0.0, due - now), self._alarm)
-
-    def _alarm(self) -> None:
-        self._timer = self._alarm_at = None
+    def _rings(self) -> None:
         now = self.clock()
         for item in self.scheduler.expired(now):
             error = DeadlineExceeded("the request was not done in time", asked=f"{item.request_id}")

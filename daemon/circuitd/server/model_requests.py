@@ -13,7 +13,7 @@ from circuit_protocol.replies import Done, ModelList, Resident, ResidentReport
 from circuit_protocol.version import MAP_TENSOR
 from circuitd.server.catalog import Located
 from circuitd.server.replies import OpenRequest
-from circuitd.server.residency import Model
+from circuitd.server.residents import Model
 
 if TYPE_CHECKING:
     from circuitd.server.front import Front, Handler

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from circuit_protocol.errors import Conflict, NotFound, OutOfMemory
-from circuitd.server.residency import Instruction, Refused, Residency, StartLoad, StartUnload
+from circuitd.server.residency import Residency
+from circuitd.server.residents import Instruction, Refused, StartLoad, StartUnload
 from circuitd.work import Loaded, ModelKey, Resized
 
 
