@@ -58,7 +58,7 @@ def start_daemon() -> Discovery | None:
     """Run `circuitd start` and wait until the daemon answers, saying so on stderr."""
     import subprocess  # seldom needed, and slow to import
 
-    command = _circuitd()
+    command = find_circuitd()
     if command is None:
         raise ConnectError(
             "no daemon runs on this machine, and circuitd is not installed here",
@@ -90,7 +90,7 @@ def start_daemon() -> Discovery | None:
     return read_discovery()
 
 
-def _circuitd() -> str | None:
+def find_circuitd() -> str | None:
     """The `circuitd` that was installed with this package, else the one on the path."""
     import shutil
 

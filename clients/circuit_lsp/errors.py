@@ -62,12 +62,12 @@ def response_error(error: CircuitError) -> JsonRpcException:
     return JsonRpcException(str(error), code=CODES.get(error.code, CODES["error"]), data=data)
 
 
-def defect(error: Exception) -> JsonRpcException:
-    """A defect of this server: named, without its traceback (which the log has)."""
-    return response_error(
-        InternalError(
-            "the language server failed at this",
-            found=f"{type(error).__name__}: {error}",
-            hint="Its output has the details",
-        )
+def as_circuit_error(error: Exception) -> CircuitError:
+    """`error`, or what is said of a defect of this server: its name, and no traceback."""
+    if isinstance(error, CircuitError):
+        return error
+    return InternalError(
+        "the language server failed at this",
+        found=f"{type(error).__name__}: {error}",
+        hint="Its output has the details",
     )

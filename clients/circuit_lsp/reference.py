@@ -3,7 +3,6 @@
 `python -m circuit_lsp.reference [--check]`. All else on the page is written by hand.
 """
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -22,9 +21,10 @@ _MARKED: Final = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- e
 
 def _structs_of(module: ModuleType) -> Iterable[type[Message]]:
     for value in vars(module).values():
-        is_message = inspect.isclass(value) and issubclass(value, Message)
-        if is_message and value.__module__ == module.__name__ and value is not Message:
-            yield value
+        if isinstance(value, type) and value.__module__ == module.__name__:
+            assert issubclass(value, Message)
+            if value is not Message:
+                yield value
 
 
 def _link(struct: type[Message] | None) -> str:

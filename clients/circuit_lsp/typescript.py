@@ -62,7 +62,8 @@ def _fields(struct: type[Message]) -> tuple[shapes.Field, ...]:
 def _structs_in(shape: shapes.Type) -> Iterator[type[Message]]:
     match shape:
         case shapes.StructType():
-            yield shape.cls  # pyright: ignore[reportReturnType]  # all structs here are messages
+            assert issubclass(shape.cls, Message)
+            yield shape.cls
         case shapes.UnionType():
             for one in shape.types:
                 yield from _structs_in(one)

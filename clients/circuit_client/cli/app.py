@@ -50,6 +50,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "cache": Entry("cache", "What the daemon remembers."),
     "sessions": Entry("sessions", "Looks at a model that several clients share."),
     "jobs": Entry("jobs", "Work that survives clients and daemons."),
+    "lsp": Entry("lsp", "Run the language server for editors."),
     "completion": Entry("completion", "Print the script that completes commands in a shell."),
 }
 

@@ -13,7 +13,8 @@ class HeatChoice(Message, frozen=True, kw_only=True):
     """Which number every token is coloured by.
 
     `loss` in nats and `probability` are of each token given those before it. `node` is the
-    activation of `node`, in `circuit` if one is named, else in the whole model. `difference` is
+    activation of `node` (null: of the session's node), in `circuit` if one is named, else in the
+    whole model. `difference` is
     the loss in `circuit` minus the model's, or the loss of `other_model` minus the model's: what
     it costs to have only that. `circuit` null with `difference` and no other model: the session's.
     """
@@ -51,8 +52,9 @@ class Heat(Message, frozen=True, kw_only=True):
     """The heat of a document at `version`.
 
     `waiting`: asked for, not there yet. `unavailable`: `note` says why. Long documents are read
-    around the cursor: `covered` says where, and `note` that it is not all. The mean loss is over
-    the covered tokens, nats per token.
+    around the cursor: `covered` says where, and `note` that it is not all; `n_tokens_left_out` is
+    about how many. `interventions` are the session's, which were applied. The mean loss is over the
+    covered tokens, nats per token.
     """
 
     uri: str
@@ -65,6 +67,7 @@ class Heat(Message, frozen=True, kw_only=True):
     covered: Range | None = None
     is_whole: bool = True
     n_tokens_left_out: int = 0
+    interventions: tuple[str, ...] = ()
     note: str | None = None
     mean_loss: float | None = None
     compute_s: float = 0.0

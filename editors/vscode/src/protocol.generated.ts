@@ -67,7 +67,8 @@ export interface Node {
  * Which number every token is coloured by.
  *
  * `loss` in nats and `probability` are of each token given those before it. `node` is the
- * activation of `node`, in `circuit` if one is named, else in the whole model. `difference` is
+ * activation of `node` (null: of the session's node), in `circuit` if one is named, else in the
+ * whole model. `difference` is
  * the loss in `circuit` minus the model's, or the loss of `other_model` minus the model's: what
  * it costs to have only that. `circuit` null with `difference` and no other model: the session's.
  */
@@ -126,8 +127,9 @@ export interface HeatScale {
  * The heat of a document at `version`.
  *
  * `waiting`: asked for, not there yet. `unavailable`: `note` says why. Long documents are read
- * around the cursor: `covered` says where, and `note` that it is not all. The mean loss is over
- * the covered tokens, nats per token.
+ * around the cursor: `covered` says where, and `note` that it is not all; `n_tokens_left_out` is
+ * about how many. `interventions` are the session's, which were applied. The mean loss is over the
+ * covered tokens, nats per token.
  */
 export interface Heat {
   uri: string;
@@ -140,6 +142,7 @@ export interface Heat {
   covered: Range | null;
   isWhole: boolean;
   nTokensLeftOut: number;
+  interventions: readonly string[];
   note: string | null;
   meanLoss: number | null;
   computeS: number;
@@ -1000,6 +1003,7 @@ export const STRUCTS = {
     covered: { type: { any: [{ struct: "Range" }, "null"] } },
     isWhole: { type: "boolean" },
     nTokensLeftOut: { type: "number" },
+    interventions: { type: { list: "string" } },
     note: { type: { any: ["string", "null"] } },
     meanLoss: { type: { any: ["number", "null"] } },
     computeS: { type: "number" },

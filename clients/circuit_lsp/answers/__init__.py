@@ -1,0 +1,1 @@
+"""What answers the requests of our own: one function for each method of `messages.METHODS`."""

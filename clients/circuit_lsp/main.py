@@ -1,0 +1,50 @@
+"""`circuit lsp`: run the server over stdio, or for one editor at a time over TCP."""
+
+import ipaddress
+import logging
+import sys
+from importlib.metadata import version
+
+from circuit_lsp.messages.settings import Settings
+from circuit_lsp.server import CircuitServer
+from circuit_protocol.errors import InvalidRequest
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """HOST:PORT of a loopback address. Raises InvalidRequest for any other.
+
+    LSP knows no keys: whoever reaches the port reads the user's files and asks the user's daemon.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidRequest("this is no address", asked=text, hint="Give HOST:PORT")
+    if host != "localhost":
+        try:
+            is_loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_loopback = False
+        if not is_loopback:
+            raise InvalidRequest(
+                "the language server listens on this machine only, since LSP knows no keys",
+                asked=text,
+                hint="`ssh -L` makes the port reachable from another machine",
+            )
+    return host, int(port)
+
+
+def run(*, tcp: str | None, log_level: str, defaults: Settings) -> None:
+    """Serve until the editor says `exit` or hangs up; `defaults` hold where it sets nothing."""
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    # What it logs on each error response, with a traceback, `protocol` has logged already.
+    logging.getLogger("pygls").setLevel(logging.CRITICAL)
+    address = None if tcp is None else parse_address(tcp)
+    server = CircuitServer(version("circuitd"), defaults)
+    if address is not None:
+        server.start_tcp(*address)
+        return
+    # A stray print would break the line to the editor.
+    out, sys.stdout = sys.stdout.buffer, sys.stderr
+    server.start_io(sys.stdin.buffer, out)

@@ -1,0 +1,215 @@
+"""The server: between the editor, which speaks LSP, and the workbench, where things happen."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from lsprotocol import types
+from pygls.exceptions import FeatureRequestError
+from pygls.lsp.server import LanguageServer
+
+from circuit_lsp.answers import catalogue, circuits, daemon, documents, jobs, nodes, sessions
+from circuit_lsp.link import Standing
+from circuit_lsp.messages import Nothing
+from circuit_lsp.messages.daemon import CatalogueChanged, DaemonStatus, JobInfo
+from circuit_lsp.messages.documents import Heat
+from circuit_lsp.messages.settings import Settings
+from circuit_lsp.protocol import CircuitProtocol, decode, typed
+from circuit_lsp.workbench import Workbench
+from circuit_protocol.errors import CircuitError
+from circuit_protocol.replies import SessionEvent
+
+log = logging.getLogger(__name__)
+
+#: What answers each request of our own.
+ANSWERS: Final = {
+    **daemon.ANSWERS,
+    **sessions.ANSWERS,
+    **catalogue.ANSWERS,
+    **documents.ANSWERS,
+    **circuits.ANSWERS,
+    **nodes.ANSWERS,
+    **jobs.ANSWERS,
+}
+#: How often a daemon's load is looked at, for an editor that has asked for its status.
+_STATUS_EVERY_S: Final = 2.0
+
+
+class CircuitServer(LanguageServer):
+    """One editor's server. Its workbench lives in the event loop that runs it."""
+
+    def __init__(self, version: str, defaults: Settings) -> None:
+        super().__init__("circuit", version, protocol_cls=CircuitProtocol)
+        self._defaults = defaults
+        self.bench = Workbench(self)
+        self._told_status: DaemonStatus | None = None
+        self._status_task: asyncio.Task[None] | None = None
+        self._register()
+
+    def _register(self) -> None:
+        for method, answer in ANSWERS.items():
+            self.feature(method)(typed(method, partial(self._answer, method, answer)))
+        self.feature("circuit/document/focus")(partial(self._on_focus))
+        self.feature(types.INITIALIZE)(partial(self._on_initialize))
+        self.feature(types.INITIALIZED)(partial(self._on_initialized))
+        self.feature(types.SHUTDOWN)(partial(self._on_shutdown))
+        self.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(partial(self._on_configuration))
+        self.feature(types.TEXT_DOCUMENT_DID_OPEN)(partial(self._on_open))
+        self.feature(types.TEXT_DOCUMENT_DID_CHANGE)(partial(self._on_change))
+        self.feature(types.TEXT_DOCUMENT_DID_CLOSE)(partial(self._on_close))
+
+    # ---------------------------------------------------------------------- from the editor
+
+    async def _answer(self, method: str, answer: Any, params: Any) -> Any:
+        result = await answer(self.bench, params)
+        if method == "circuit/status" and self._status_task is None:
+            self._status_task = asyncio.create_task(self._look_at_status())
+        return result
+
+    def _on_focus(self, params: Any) -> None:
+        focus = decode("circuit/document/focus", params)
+        if focus.uri in self.bench.documents:
+            self.bench.focused(focus.uri, focus.position)
+
+    def _on_initialize(self, params: types.InitializeParams) -> None:
+        self.bench.codec = self.workspace.position_codec
+        self._configure(params.initialization_options)
+
+    def _on_initialized(self, _: types.InitializedParams) -> None:
+        self.bench.link.start()
+
+    async def _on_shutdown(self, _: None) -> None:
+        if self._status_task is not None:
+            self._status_task.cancel()
+        await self.bench.close()
+
+    async def _on_configuration(self, params: types.DidChangeConfigurationParams) -> None:
+        options = _plain(params.settings)
+        before = self.bench.link.place, self.bench.link.session_name
+        self._configure(options.get("circuit", options) if isinstance(options, dict) else None)
+        if before != (self.bench.link.place, self.bench.link.session_name):
+            await self.bench.link.connect(self.bench.link.place)
+
+    def _configure(self, options: Any) -> None:
+        settings, wrong = read_settings(_plain(options), self._defaults)
+        self.bench.configure(settings)
+        if wrong:
+            self._show(types.MessageType.Warning, "circuit: " + "; ".join(wrong))
+
+    def _on_open(self, params: types.DidOpenTextDocumentParams) -> None:
+        self.bench.opened(params.text_document)
+
+    def _on_change(self, params: types.DidChangeTextDocumentParams) -> None:
+        document = params.text_document
+        self.bench.changed(document.uri, params.content_changes, document.version)
+
+    def _on_close(self, params: types.DidCloseTextDocumentParams) -> None:
+        self.bench.closed(params.text_document.uri)
+
+    # ------------------------------------------------------------------------ to the editor
+
+    def heat_changed(self, heat: Heat) -> None:
+        """Tell of heat."""
+        self.protocol.notify("circuit/heat", heat)
+
+    def standing_changed(self, standing: Standing) -> None:
+        """Tell of the daemon's coming and going."""
+        asyncio.create_task(self._tell_status())  # noqa: RUF006  # ends by itself
+        if standing.state == "connected":
+            everything = ("models", "tasks", "circuits", "jobs", "cache", "sessions")
+            self.protocol.notify("circuit/catalogueChanged", CatalogueChanged(what=everything))
+
+    def session_changed(self, event: SessionEvent) -> None:
+        """Tell of the session."""
+        message = sessions.session_message(event.state, event.attached)
+        self.protocol.notify("circuit/sessionChanged", message)
+
+    def job_changed(self, job: JobInfo) -> None:
+        """Tell of a job, and when it has ended, of the lists it may have changed."""
+        self.protocol.notify("circuit/jobChanged", job)
+        if job.state in ("done", "failed", "cancelled"):
+            self.protocol.notify(
+                "circuit/catalogueChanged", CatalogueChanged(what=("jobs", "circuits"))
+            )
+
+    async def _tell_status(self) -> None:
+        status = await daemon.status(self.bench, Nothing())
+        if status != self._told_status:
+            self._told_status = status
+            self.protocol.notify("circuit/statusChanged", status)
+
+    async def _look_at_status(self) -> None:
+        """Tell of the daemon's load, and of jobs and models that others brought or took."""
+        while True:
+            await asyncio.sleep(_STATUS_EVERY_S)
+            if not self.bench.link.is_up:
+                continue
+            before = self._told_status
+            try:
+                await self._tell_status()
+                after = self._told_status
+                if before is None or after is None:
+                    continue
+                what: list[Any] = []
+                if {r.model for r in before.resident} != {r.model for r in after.resident}:
+                    what.append("models")
+                if before.jobs_unfinished != after.jobs_unfinished:
+                    what.append("jobs")
+                    for job in await self.bench.link.connection.jobs.list(unfinished_only=True):
+                        self.bench.jobs.follow(job)
+                if what:
+                    self.protocol.notify(
+                        "circuit/catalogueChanged", CatalogueChanged(what=tuple(what))
+                    )
+            except CircuitError as e:
+                log.info("status: %s", e)
+
+    def _show(self, kind: types.MessageType, message: str) -> None:
+        self.window_show_message(types.ShowMessageParams(type=kind, message=message))
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """What pygls could not handle goes to the log, not into the user's face."""
+        if not (isinstance(source, type) and issubclass(source, FeatureRequestError)):
+            log.error("%s: %s", getattr(source, "__name__", source), error)
+
+
+def read_settings(options: Any, defaults: Settings) -> tuple[Settings, list[str]]:
+    """Settings from what an editor sent, and a sentence for each that makes no sense."""
+    if options is None:
+        return defaults, []
+    if not isinstance(options, dict):
+        return defaults, ["the settings are no object"]
+    wrong: list[str] = []
+    fields = {field.encode_name: field for field in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        field = fields.get(name)
+        if field is None:
+            continue  # another part's, or of another version
+        if value is None and field.type is not type(None) and field.default is not None:
+            continue  # an editor's way to say that it is not set
+        try:
+            values[field.name] = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as e:
+            wrong.append(f"the setting `{name}` makes no sense ({e}), and keeps its default")
+    settings = msgspec.structs.replace(defaults, **values)
+    if not 0 <= settings.debounce_ms <= 10_000:
+        wrong.append("the setting `debounceMs` is from 0 to 10000, and keeps its default")
+        settings = msgspec.structs.replace(settings, debounce_ms=defaults.debounce_ms)
+    if not settings.session:
+        wrong.append("the setting `session` is a name, and keeps its default")
+        settings = msgspec.structs.replace(settings, session=defaults.session)
+    return settings, wrong
+
+
+def _plain(value: Any) -> Any:
+    """What pygls has made objects of, since it knows no type for it, as plain values again."""
+    if hasattr(value, "_asdict"):
+        return {k: _plain(v) for k, v in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
