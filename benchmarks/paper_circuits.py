@@ -227,13 +227,10 @@ def _forward_s(case: _Case, prompts: ScoredPrompts, kept: np.ndarray) -> tuple[f
     network, ablated = case.network, case.ablated.numpy()
     assert prompts.answers is not None
     laid = network.lay(prompts.tokens, prompts.lengths, prompts.answers)
-    compiled = network.compiled(laid, kept, ablated)
-    assert compiled is not None  # so few nodes are worth it
+    compiled = finish(network.compiled(laid, kept, ablated))
 
     def anew() -> None:
-        again = network.compiled(laid, kept, ablated)
-        assert again is not None
-        finish(again.differences())
+        finish(finish(network.compiled(laid, kept, ablated)).differences())
 
     return _median_s(lambda: finish(compiled.differences()), 10), _median_s(anew, 5)
 

@@ -33,7 +33,6 @@ from circuitd.engine.weights import Weights
 
 if TYPE_CHECKING:
     from circuitd.circuits.variants import Variants
-    from circuitd.engine.sparse.compiled.circuit import CompiledCircuit
     from circuitd.engine.sparse.compiled.prompts import LaidPrompts
     from circuitd.engine.sparse.execute import Blocks
 
@@ -157,10 +156,11 @@ class _SparseGated:
         self, prompts: ScoredPrompts, gates: Tensor, ablated: Tensor, cuts: Sequence[EdgeCut]
     ) -> Steps[Tensor]:
         places = self._network.cuts(*edge_places(self._config, ablated.numpy(), cuts))
-        compiled = None
-        if not ((gates != 0) & (gates != 1)).any():
-            compiled = self._compiled(prompts, gates.numpy() == 1, ablated)
-        if compiled is not None:
+        kept = gates.numpy() == 1
+        is_circuit = not ((gates != 0) & (gates != 1)).any()
+        if is_circuit and self._network.is_worth_compiling(kept):
+            laid = self._lay(prompts)
+            compiled = yield from self._network.compiled(laid, kept, ablated.numpy())
             found = yield from compiled.differences(places)
         else:
             blocks = self._blocks(prompts)
@@ -180,20 +180,17 @@ class _SparseGated:
     def variants(self, prompts: ScoredPrompts, base: Mask, ablated: Tensor) -> Variants:
         from circuitd.circuits.variants import Variants, kept_by
 
-        compiled = self._compiled(prompts, kept_by(base), ablated)
-        blocks = self._blocks(prompts)
-        return Variants(self._network, self._config, compiled, blocks, ablated, base)
+        is_small = self._network.is_worth_compiling(kept_by(base))
+        laid = self._lay(prompts) if is_small else self._blocks(prompts)
+        return Variants(self._network, self._config, laid, ablated, base)
 
-    def _compiled(
-        self, prompts: ScoredPrompts, kept: np.ndarray, ablated: Tensor
-    ) -> CompiledCircuit | None:
-        """Only a set of few nodes is compiled."""
+    def _lay(self, prompts: ScoredPrompts) -> LaidPrompts:
         if prompts not in self._laid:
             assert prompts.answers is not None  # circuits are found for tasks
             self._laid[prompts] = self._network.lay(
                 prompts.tokens, prompts.lengths, prompts.answers
             )
-        return self._network.compiled(self._laid[prompts], kept, ablated.numpy())
+        return self._laid[prompts]
 
     def _blocks(self, prompts: ScoredPrompts) -> Blocks:
         if prompts not in self._packed:

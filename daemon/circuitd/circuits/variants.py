@@ -18,13 +18,14 @@ from circuitd.circuits.edge_places import edge_places, layer_of
 from circuitd.circuits.nodes import node_space
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.sparse.compiled.circuit import CompiledCircuit, EdgePlaces, Variant
+from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.execute import Blocks, SparseNetwork
 from circuitd.engine.steps import Steps
 
 
 class Variants:
-    """Scores masks against `base` on fixed prompts: its `compiled` circuit, if there is one, else
-    `blocks` of the prompts.
+    """Scores masks against `base` on fixed prompts: compiled where the prompts are laid out for
+    that, else on all channels.
 
     Ablated nodes, whatever their code, are at `ablated` [n_nodes]. Raises ValueError for masks that
     resample.
@@ -34,13 +35,13 @@ class Variants:
         self,
         network: SparseNetwork,
         config: GPTConfig,
-        compiled: CompiledCircuit | None,
-        blocks: Blocks,
+        prompts: LaidPrompts | Blocks,
         ablated: Tensor,
         base: Mask,
     ) -> None:
         self._network, self._config = network, config
-        self._compiled, self._blocks = compiled, blocks
+        self._prompts = prompts
+        self._compiled: CompiledCircuit | None = None
         self._ablated = np.ascontiguousarray(ablated.numpy(), np.float32)
         self._base, self._kept = base, kept_by(base)
         self._has_started = False
@@ -49,7 +50,7 @@ class Variants:
     @property
     def execution(self) -> str:
         """How masks are scored, for people."""
-        return "sparse" if self._compiled is None else "compiled circuit"
+        return "sparse" if isinstance(self._prompts, Blocks) else "compiled circuit"
 
     def differences(self, masks: Sequence[Mask]) -> Iterator[Tensor | None]:
         """Right minus wrong answer's logit of each row [m, B] under the next m of `masks`; None
@@ -58,29 +59,35 @@ class Variants:
         if not self._has_started:
             yield from self._start()
             self._has_started = True
-        if self._compiled is None:
-            yield from self._on_all_channels(masks)
+        if self._compiled is not None:
+            yield from self._of_circuit(self._compiled, masks)
+        elif isinstance(self._prompts, Blocks):
+            yield from self._on_all_channels(self._prompts, masks)
+
+    def _start(self) -> Steps[None]:
+        """Keep the base's streams, which have its cuts as well, since those hold throughout."""
+        cuts, prompts = self._places(self._base), self._prompts
+        if isinstance(prompts, Blocks):
+            gates = self._kept.astype(np.float32)
+            self._entries = yield from self._network.entries(prompts, gates, self._ablated, cuts)
             return
+        self._compiled = yield from self._network.compiled(prompts, self._kept, self._ablated)
+        yield from self._compiled.start_from(cuts)
+
+    def _of_circuit(
+        self, compiled: CompiledCircuit, masks: Sequence[Mask]
+    ) -> Iterator[Tensor | None]:
         variants = [
             Variant(np.flatnonzero(self._kept & ~kept_by(mask)), self._places(mask))
             for mask in masks
         ]
-        for found in self._compiled.variants(variants):
+        for found in compiled.variants(variants):
             yield None if found is None else torch.from_numpy(found)
 
-    def _start(self) -> Steps[None]:
-        """Keep the base's streams, which have its cuts as well, since those hold throughout."""
-        cuts = self._places(self._base)
-        if self._compiled is not None:
-            yield from self._compiled.start_from(cuts)
-            return
-        gates = self._kept.astype(np.float32)
-        self._entries = yield from self._network.entries(self._blocks, gates, self._ablated, cuts)
-
-    def _on_all_channels(self, masks: Sequence[Mask]) -> Iterator[Tensor | None]:
+    def _on_all_channels(self, blocks: Blocks, masks: Sequence[Mask]) -> Iterator[Tensor | None]:
         for mask in masks:
             found = yield from self._network.variant(
-                self._blocks,
+                blocks,
                 kept_by(mask).astype(np.float32),
                 self._ablated,
                 self._entries,

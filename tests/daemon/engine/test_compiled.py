@@ -5,7 +5,6 @@ closed in it; selection by windows equals selection by sorting.
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from circuitd.engine.interventions import Keep
 from circuitd.engine.plan import Plan
 from circuitd.engine.sites import node_sites
 from circuitd.engine.sparse.compiled import circuit as compiled
+from circuitd.engine.sparse.compiled.build import compile_circuit
 from circuitd.engine.sparse.compiled.circuit import (
     CompiledCircuit,
     EdgePlaces,
@@ -29,6 +29,7 @@ from circuitd.engine.sparse.compiled.circuit import (
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL, windows_of
 from circuitd.engine.sparse.layout import lay_out, sizes_of
+from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.steps import finish
 from circuitd.engine.topk import abs_top_k
 from circuitd.engine.weights import Weights, expected_shapes
@@ -80,8 +81,8 @@ class Case:
     def compiled(self, n_threads: int = 2) -> CompiledCircuit:
         net, sizes = lay_out(self.weights), sizes_of(self.weights.config)
         prompts = LaidPrompts.lay(net, self.tokens, self.lengths, self.answers)
-        pool = ThreadPoolExecutor(n_threads)
-        return CompiledCircuit(net, sizes, self.kept, self.ablated, prompts, pool, n_threads)
+        plan = finish(compile_circuit(net, sizes, self.kept, self.ablated, prompts))
+        return CompiledCircuit(plan, sizes, self.kept, prompts, Threads(n_threads))
 
     def check(
         self, found: np.ndarray, closed: np.ndarray = NOTHING, cuts: tuple[Cut, ...] = ()

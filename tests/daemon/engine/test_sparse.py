@@ -125,6 +125,32 @@ def test_results_do_not_depend_on_the_number_of_threads():
         np.testing.assert_array_equal(gradient, runs[0][1])
 
 
+def test_others_may_come_between_after_each_layer_of_a_block_and_change_nothing():
+    """Two computations on one network take turns, as the worker's requests do."""
+    weights, n_nodes = network(BASE), node_space(BASE).n_nodes
+    blocks = Blocks.pack(*_packed(prompts_of(BASE, [30] * 12, 0)))
+    ones, zeros = np.ones(n_nodes, np.float32), np.zeros(n_nodes, np.float32)
+    half = (np.arange(n_nodes) % 2).astype(np.float32)
+    shared = SparseNetwork(weights, 2)
+    expected = [finish(shared.gradient(blocks, gates, zeros)) for gates in (ones, half)]
+    running = [shared.gradient(blocks, gates, zeros) for gates in (ones, half)]
+    found: list[tuple[np.ndarray, np.ndarray] | None] = [None, None]
+    n_turns = 0
+    while None in found:
+        n_turns += 1
+        for i, steps in enumerate(running):
+            try:
+                next(steps)
+            except StopIteration as end:
+                found[i] = end.value
+    n_groups = -(-len(blocks.blocks) // 2)
+    assert n_turns >= n_groups * 2 * BASE.n_layer
+    for (differences, gradient), its in zip(expected, found, strict=True):
+        assert its is not None
+        np.testing.assert_array_equal(its[0], differences)
+        np.testing.assert_array_equal(its[1], gradient)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     width=st.integers(1, 40),

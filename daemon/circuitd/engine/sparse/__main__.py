@@ -44,8 +44,7 @@ def main() -> None:
     gates = torch.ones(n_nodes + _CONFIG.d_model).numpy()
     for steps in (network.differences, network.gradient):
         finish(steps(blocks, gates, gates))
-    circuit = network.compiled(network.lay(*prompts), gates == 1, gates)
-    assert circuit is not None  # every circuit of so small a network is worth compiling
+    circuit = finish(network.compiled(network.lay(*prompts), gates == 1, gates))
     finish(circuit.differences())
     plan = Plan(interventions=(Scale("0.attn.k", 2.0), Scale("0.resid_mid", 2.0)))
     for other in (weights, _network(_OTHER)):

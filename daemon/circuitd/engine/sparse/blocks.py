@@ -8,10 +8,7 @@ costs one stop there. Each tile has its own results, so they do not depend on th
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,6 +23,7 @@ from circuitd.engine.sparse import tile_kernels as kernels
 from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
 from circuitd.engine.sparse.select import TILE, keep_largest
+from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.sparse.tile_attention import Scratch, attend_heads, make_scratch
 from circuitd.engine.sparse.tiles import Tiles
 from circuitd.engine.taps import Taps
@@ -40,8 +38,7 @@ class SparseBlocks:
 
     def __init__(self, weights: SparseWeights, n_threads: int | None = None) -> None:
         self.weights = weights
-        self.n_threads = n_threads or max(1, min(torch.get_num_threads(), os.cpu_count() or 1))
-        self._pool = ThreadPoolExecutor(max(1, self.n_threads - 1), thread_name_prefix="tiles")
+        self.threads = Threads(n_threads)
 
     @staticmethod
     def why_not(plan: Plan) -> str | None:
@@ -68,23 +65,6 @@ class SparseBlocks:
             taps.check_cancelled()
             running.layer(i)
         return running.stream()
-
-    def share(self, work: Callable[[int, int], None], n: int) -> None:
-        """Run `work` on 0 .. n-1, on all threads, the calling one included; it is also told which
-        thread, 0 .. n_threads-1, runs it.
-        """
-        numbers = itertools.count()
-
-        def some(thread: int) -> None:
-            while (number := next(numbers)) < n:
-                work(number, thread)
-
-        others = [self._pool.submit(some, i) for i in range(1, min(self.n_threads, n))]
-        try:
-            some(0)
-        finally:
-            for other in others:
-                other.result()
 
 
 class _Room:
@@ -271,7 +251,7 @@ class _Pass:
             return
         tiles, config = self._tiles, self._config
         longest = max(tiles.lengths)
-        per_row = -(-2 * self._blocks.n_threads // tiles.n_rows)  # at least two tasks a thread
+        per_row = -(-2 * self._blocks.threads.n // tiles.n_rows)  # at least two tasks a thread
         n_heads = -(-config.n_head // min(config.n_head, per_row))
         tasks = [
             (row, head) for row in range(tiles.n_rows) for head in range(0, config.n_head, n_heads)
@@ -288,7 +268,7 @@ class _Pass:
                 self._y,
             )  # fmt: skip
 
-        self._blocks.share(attend_some, len(tasks))
+        self._blocks.threads.share(attend_some, len(tasks))
 
     def _attend_visibly(self, i: int, layer: LayerArrays) -> None:
         """The same by the dense network's attention, since the plan looks at the pattern."""
@@ -326,7 +306,7 @@ class _Pass:
             for step in steps:
                 step(tile, self._rooms[thread])
 
-        self._blocks.share(run, self._tiles.n_tiles)
+        self._blocks.threads.share(run, self._tiles.n_tiles)
 
     # ------------------------------------------------------------------------ where values live
 

@@ -1,5 +1,5 @@
 """Run prompts on the sparse kernels: whole sequences packed into blocks of lanes, blocks shared out
-over threads.
+over threads, layer by layer.
 
 No lane is spent on padding within a sequence, and a block's activations stay in the cache. Results
 do not depend on the number of threads: every block writes its own, and they are added in order.
@@ -7,16 +7,15 @@ do not depend on the number of threads: every block writes its own, and they are
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from circuitd.engine.sparse.backward import backward_block
+from circuitd.engine.sparse.compiled.build import compile_circuit
 from circuitd.engine.sparse.compiled.circuit import (
     NO_CUTS,
     CompiledCircuit,
@@ -25,7 +24,9 @@ from circuitd.engine.sparse.compiled.circuit import (
 )
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.layout import Network, lay_out, sizes_of
-from circuitd.engine.sparse.network import Work, backward_block, fold, forward_block, make_work
+from circuitd.engine.sparse.network import fold, forward_block
+from circuitd.engine.sparse.threads import Threads
+from circuitd.engine.sparse.work import Work, make_work
 from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
@@ -33,8 +34,6 @@ Array = np.ndarray[Any, Any]
 
 #: Lanes of a block: enough to fill vector registers, few enough for the second-level cache.
 N_LANES: Final = 128
-#: Blocks of one thread between two steps of a variant (milliseconds).
-_BLOCKS_PER_STEP: Final = 4
 #: Most bytes of a base's streams that are kept; beyond it variants start at the beginning.
 _MOST_BYTES: Final = 2**28
 
@@ -81,33 +80,44 @@ class Blocks:
         return cls(blocks, len(n))
 
 
+@dataclass(frozen=True, eq=False)
+class _Gates:
+    """What nodes do in one pass: their gates and ablated values [n_nodes], the biases with what
+    closed ones add, the edges that are cut.
+    """
+
+    gates: Array
+    ablated: Array
+    folded: Array
+    cuts: EdgePlaces
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A block by its number, and the room that it is computed in."""
+
+    number: int
+    block: Block
+    work: Work
+
+
 class SparseNetwork:
     """One network on the sparse kernels. Raises ValueError for one that they do not cover.
 
-    Re-entrant: activations belong to a call.
+    Everything is computed in steps, one per `next`: a layer of one block for each thread, some
+    milliseconds at the shipped size, so that other work can come between. Re-entrant: activations
+    belong to a call.
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
         self._net: Network = lay_out(weights)
         self._sizes = sizes_of(weights.config)
-        self._n_threads = n_threads or max(1, min(torch.get_num_threads(), os.cpu_count() or 1))
-        self._pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="sparse")
+        self._threads = Threads(n_threads)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays, those shared with the dense weights included."""
         return self._net.nbytes
-
-    def differences(
-        self, blocks: Blocks, gates: Array, ablated: Array, cuts: EdgePlaces = NO_CUTS
-    ) -> Steps[Array]:
-        """Right minus wrong answer's logit of each row, float32 [B], under `gates` [n_nodes].
-
-        A node's value is ablated + gate * (value - ablated). Computed in steps of a few blocks,
-        one per `next`, so that other work can come between.
-        """
-        found, _ = yield from self._run(blocks, gates, ablated, keeps_layers=False, cuts=cuts)
-        return found
 
     def cuts(self, places: Array, fills: Array) -> EdgePlaces:
         """Edges at `places` int64 [n, 4] with their weights (0 where there is no edge), to carry
@@ -120,25 +130,54 @@ class SparseNetwork:
             weights[i] = net.values[column][net.targets[column] == row].sum()
         return places, weights, fills
 
+    # ---------------------------------------------------------------------- compiled circuits
+
     def lay(self, tokens: Tensor, lengths: Tensor, answers: Tensor) -> LaidPrompts:
         """Fixed prompts for compiled circuits: rows of `tokens` [B, T], each `lengths[b]` long;
         `answers` [B, 2].
         """
         return LaidPrompts.lay(self._net, tokens, lengths, answers)
 
-    def compiled(self, prompts: LaidPrompts, kept: Array, ablated: Array) -> CompiledCircuit | None:
-        """The circuit `kept` (BOOL [n_nodes]), compiled; None if it is so large that it costs no
-        less than the whole network.
+    def is_worth_compiling(self, kept: Array) -> bool:
+        """Whether the circuit `kept` (BOOL [n_nodes]) is so small that compiled it costs less than
+        the whole network.
         """
-        if not is_worth_compiling(self._net, self._sizes, kept):
-            return None
-        return CompiledCircuit(
-            self._net, self._sizes, kept, ablated, prompts, self._pool, self._n_threads
-        )
+        return is_worth_compiling(self._net, self._sizes, kept)
+
+    def compiled(self, prompts: LaidPrompts, kept: Array, ablated: Array) -> Steps[CompiledCircuit]:
+        """The circuit `kept` (BOOL [n_nodes]), compiled."""
+        ablated = np.ascontiguousarray(ablated, np.float32)
+        plan = yield from compile_circuit(self._net, self._sizes, kept, ablated, prompts)
+        return CompiledCircuit(plan, self._sizes, kept, prompts, self._threads)
+
+    # ---------------------------------------------------------------------------- all channels
+
+    def differences(
+        self, blocks: Blocks, gates: Array, ablated: Array, cuts: EdgePlaces = NO_CUTS
+    ) -> Steps[Array]:
+        """Right minus wrong answer's logit of each row, float32 [B], under `gates` [n_nodes].
+
+        A node's value is ablated + gate * (value - ablated).
+        """
+        return (yield from self.variant(blocks, gates, ablated, None, 0, cuts))
 
     def gradient(self, blocks: Blocks, gates: Array, ablated: Array) -> Steps[tuple[Array, Array]]:
         """The same differences, and the gradient by gate [n_nodes] of the summed two-token loss."""
-        return (yield from self._run(blocks, gates, ablated, keeps_layers=True))
+        given = self._gates(gates, ablated, NO_CUTS)
+        found = np.empty(blocks.n_rows, np.float32)
+        # In float64: the sum over blocks must not depend on how many there are.
+        gradient = np.zeros(len(gates), np.float64)
+        for group in self._groups(blocks, True):
+            differences = yield from self._forward(group, given, True)
+            grads = np.zeros((len(group), len(gates)), np.float32)
+            for layer in reversed(range(self._sizes.n_layer)):
+                yield None
+                self._back(group, given, differences, grads, layer)
+            for run, its, grad in zip(group, differences, grads, strict=True):
+                found[run.block.rows] = its
+                gradient += grad
+            yield None
+        return found, gradient.astype(np.float32)
 
     def entries(
         self,
@@ -153,16 +192,11 @@ class SparseNetwork:
         n_lanes = sum(len(block.tokens) for block in blocks.blocks)
         if 4 * self._sizes.n_layer * self._sizes.d_model * n_lanes > _MOST_BYTES:
             return None
-        folded = self._folded(gates, ablated)
-
-        def run_one(block: Block) -> Array:
-            work = make_work(self._sizes, len(block.tokens), block.longest, True)
-            self._forward(block, gates, ablated, folded, work, True, 0, cuts)
-            return work.stream[: 2 * self._sizes.n_layer : 2].copy()
-
+        given = self._gates(gates, ablated, cuts)
         found: list[Array] = []
-        for first in range(0, len(blocks.blocks), self._n_threads):
-            found += self._pool.map(run_one, blocks.blocks[first : first + self._n_threads])
+        for group in self._groups(blocks, True):
+            yield from self._forward(group, given, True)
+            found += [run.work.stream[: 2 * self._sizes.n_layer : 2].copy() for run in group]
             yield None
         return found
 
@@ -178,104 +212,85 @@ class SparseNetwork:
         """Differences [B] under `gates` that equal those of `entries` before `first_layer`, with
         edges cut. Without `entries` it starts at the beginning.
         """
-        folded = self._folded(gates, ablated)
+        given = self._gates(gates, ablated, cuts)
         found = np.empty(blocks.n_rows, np.float32)
-        rooms: list[Work | None] = [None] * self._n_threads
         first_layer = 0 if entries is None else first_layer
-
-        def run_some(thread: int, first: int) -> None:
-            last = min(first + _BLOCKS_PER_STEP * self._n_threads, len(blocks.blocks))
-            for number in range(first + thread, last, self._n_threads):
-                block = blocks.blocks[number]
-                work = rooms[thread] = self._room(rooms[thread], block, False)
-                if entries is not None:
-                    work.stream[0][:] = entries[number][first_layer]
-                found[block.rows] = self._forward(
-                    block, gates, ablated, folded, work, False, first_layer, cuts
-                )
-
-        threads = range(self._n_threads)
-        for first in range(0, len(blocks.blocks), _BLOCKS_PER_STEP * self._n_threads):
-            if first:
-                yield None
-            list(self._pool.map(run_some, threads, [first] * self._n_threads))
+        for group in self._groups(blocks, False):
+            if entries is not None:
+                for run in group:
+                    run.work.stream[0][:] = entries[run.number][first_layer]
+            differences = yield from self._forward(group, given, False, first_layer)
+            for run, its in zip(group, differences, strict=True):
+                found[run.block.rows] = its
+            yield None
         return found
 
-    def _folded(self, gates: Array, ablated: Array) -> Array:
+    # ------------------------------------------------------------------------------- the steps
+
+    def _gates(self, gates: Array, ablated: Array, cuts: EdgePlaces) -> _Gates:
         sizes = self._sizes
+        gates = np.ascontiguousarray(gates, np.float32)
+        ablated = np.ascontiguousarray(ablated, np.float32)
         n_folded = 3 * sizes.d_attn + sizes.d_mlp + sizes.d_model
         folded = np.empty((sizes.n_layer, n_folded), np.float32)
         fold(self._net, sizes, gates, ablated, folded)
-        return folded
+        return _Gates(gates, ablated, folded, cuts)
 
-    def _forward(
-        self,
-        block: Block,
-        gates: Array,
-        ablated: Array,
-        folded: Array,
-        work: Work,
-        keeps_layers: bool,
-        first_layer: int,
-        cuts: EdgePlaces,
-    ) -> Array:
-        """Differences of a block's sequences."""
-        differences = np.empty(len(block.rows), np.float32)
-        forward_block(
-            self._net, self._sizes, gates, ablated, folded, block.tokens, block.positions,
-            block.starts, block.longest, block.answers, keeps_layers, work, differences,
-            first_layer, *cuts,
-        )  # fmt: skip
-        return differences
-
-    def _run(
-        self,
-        blocks: Blocks,
-        gates: Array,
-        ablated: Array,
-        keeps_layers: bool,
-        cuts: EdgePlaces = NO_CUTS,
-    ) -> Steps[tuple[Array, Array]]:
-        net, sizes = self._net, self._sizes
-        gates = np.ascontiguousarray(gates, np.float32)
-        ablated = np.ascontiguousarray(ablated, np.float32)
-        folded = self._folded(gates, ablated)
-        found = np.empty(blocks.n_rows, np.float32)
-        # In float64: the sum over blocks must not depend on how many there are.
-        gradient = np.zeros(len(gates), np.float64)
-        rooms: list[Work | None] = [None] * self._n_threads
-
-        def run_one(block: Block, thread: int) -> Array | None:
-            work = rooms[thread] = self._room(rooms[thread], block, keeps_layers)
-            differences = self._forward(block, gates, ablated, folded, work, keeps_layers, 0, cuts)
-            found[block.rows] = differences
-            if not keeps_layers:
-                return None
-            grad = np.zeros(len(gates), np.float32)
-            backward_block(
-                net, sizes, gates, ablated, block.positions, block.starts, block.longest,
-                block.answers, differences, work, grad,
-            )  # fmt: skip
-            return grad
-
-        for first in range(0, len(blocks.blocks), self._n_threads):
-            if first:
-                yield None
-            group = blocks.blocks[first : first + self._n_threads]
-            if len(group) == 1:
-                grads = [run_one(group[0], 0)]
-            else:
-                grads = list(self._pool.map(run_one, group, range(len(group))))
-            for grad in grads:
-                if grad is not None:
-                    gradient += grad
-        return found, gradient.astype(np.float32)
+    def _groups(self, blocks: Blocks, keeps_layers: bool) -> Iterator[list[_Run]]:
+        """The blocks, one for each thread at a time; a group is done with when the next begins."""
+        rooms: list[Work | None] = [None] * self._threads.n
+        for first in range(0, len(blocks.blocks), self._threads.n):
+            group: list[_Run] = []
+            for i, block in enumerate(blocks.blocks[first : first + self._threads.n]):
+                work = rooms[i] = self._room(rooms[i], block, keeps_layers)
+                group.append(_Run(first + i, block, work))
+            yield group
 
     def _room(self, work: Work | None, block: Block, keeps_layers: bool) -> Work:
         n_lanes, longest = len(block.tokens), block.longest
         if work is not None and work.y.shape[1] == n_lanes and len(work.pattern) > longest:
             return work
         return make_work(self._sizes, n_lanes, longest, keeps_layers)
+
+    def _forward(
+        self, group: Sequence[_Run], given: _Gates, keeps_layers: bool, first_layer: int = 0
+    ) -> Steps[list[Array]]:
+        """Differences of each block's sequences."""
+        found = [np.empty(len(run.block.rows), np.float32) for run in group]
+
+        def forward(number: int, layer: int) -> None:
+            block, work = group[number].block, group[number].work
+            forward_block(
+                self._net, self._sizes, given.gates, given.ablated, given.folded, block.tokens,
+                block.positions, block.starts, block.longest, block.answers, keeps_layers, work,
+                found[number], layer, layer + 1, *given.cuts,
+            )  # fmt: skip
+
+        for layer in range(first_layer, self._sizes.n_layer):
+            if layer > first_layer:
+                yield None
+            self._threads.share(lambda number, _, i=layer: forward(number, i), len(group))
+        return found
+
+    def _back(
+        self,
+        group: Sequence[_Run],
+        given: _Gates,
+        differences: Sequence[Array],
+        grads: Array,
+        layer: int,
+    ) -> None:
+        """Add to `grads` [blocks, n_nodes] what one layer says."""
+
+        def backward(number: int, _: int) -> None:
+            block, work = group[number].block, group[number].work
+            backward_block(
+                self._net, self._sizes, given.gates, given.ablated, block.positions, block.starts,
+                block.longest, block.answers, differences[number], work, grads[number], layer,
+                layer + 1,
+            )  # fmt: skip
+
+        self._threads.share(backward, len(group))
 
 
 def _block(rows: list[int], ids: Array, lengths: Array, answers: Array) -> Block:

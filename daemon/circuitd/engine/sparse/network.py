@@ -1,8 +1,7 @@
-"""The gated network on one block of lanes, forward and backward, as one compiled function.
+"""The gated network on one block of lanes, as one compiled function; backward in `backward`.
 
 The same function as `engine.gpt` with a gate on every node: value -> ablated + gate * (value -
-ablated). Read beside it. The order of nodes is that of `circuits.nodes`: per layer act_in, k, q, v,
-resid_delta of attention, then act_in, post_act, resid_delta of the MLP; final_resid at the end.
+ablated). Read beside it. The order of nodes is that of `circuits.nodes`; see `node_places`.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ import numpy as np
 from circuitd.engine.sparse.kernels import (
     activate,
     attend,
-    attend_backward,
     cut,
-    exp,
     fold_closed,
     gate,
-    gate_backward,
     keep_largest,
     multiply,
-    multiply_backward,
     rms_norm,
-    rms_norm_backward,
 )
 from circuitd.engine.sparse.layout import Network, Sizes
-from circuitd.engine.sparse.work import Work, make_work
-
-__all__ = ["Work", "backward_block", "fold", "forward_block", "make_work"]
+from circuitd.engine.sparse.node_places import (
+    attn_out_at,
+    mlp_in_at,
+    nodes_per_layer,
+    post_act_at,
+    qkv_at,
+)
+from circuitd.engine.sparse.work import Work
 
 Array = np.ndarray[Any, Any]
 
@@ -41,12 +40,12 @@ _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 @_jit
 def fold(net: Network, s: Sizes, gates: Array, ablated: Array, folded: Array) -> None:
     """Biases [L, 3 * d_attn + d_mlp + d] with what closed nodes add to c_attn, c_fc, mlp_proj."""
-    width, qkv = _nodes_per_layer(s), 3 * s.d_attn
+    width, qkv = nodes_per_layer(s), 3 * s.d_attn
     for i in range(s.n_layer):
         attn_in, mlp_in, post_act = (
             i * width,
-            i * width + _mlp_in_at(s),
-            i * width + _post_act_at(s),
+            i * width + mlp_in_at(s),
+            i * width + post_act_at(s),
         )
         fold_closed(
             gates[attn_in : attn_in + s.d_in], ablated[attn_in : attn_in + s.d_in],
@@ -81,19 +80,22 @@ def forward_block(
     work: Work,
     differences: Array,
     first_layer: int,
+    last_layer: int,
     cuts: Array,
     cut_weights: Array,
     cut_fills: Array,
 ) -> None:
-    """Right minus wrong answer's logit at the last token of each sequence of a block.
+    """Layers `first_layer` to `last_layer` of a block; after the last of the network, right minus
+    wrong answer's logit at the last token of each sequence.
 
     `tokens`, `positions` int64 [lanes]; sequence i has lanes starts[i] to starts[i + 1], at most
     `longest`; lanes after the last are padding, at position 0; `answers` int64 [sequences, 2];
-    `differences` [sequences]. Starts at `first_layer`: beyond the first, `work.stream[0]` holds the
-    stream there (and no layers are kept). `cuts`, `cut_weights`, `cut_fills`: edges, as `cut` says.
+    `differences` [sequences]. The layers may be done some at a time; a pass that starts beyond the
+    first one finds the stream there in `work.stream[0]` (and keeps no layers). `cuts`,
+    `cut_weights`, `cut_fills`: edges, as `cut` says.
     """
     n_lanes, d, qkv = len(tokens), s.d_model, 3 * s.d_attn
-    width = _nodes_per_layer(s)
+    width = nodes_per_layer(s)
     if first_layer == 0:
         x = work.stream[0]
         for channel in range(d):
@@ -103,7 +105,7 @@ def forward_block(
             for channel in range(d):
                 for lane in range(n_lanes):
                     x[channel, lane] += net.wpe[positions[lane], channel]
-    for i in range(first_layer, s.n_layer):
+    for i in range(first_layer, last_layer):
         at = i if keeps_layers else 0
         node = i * width
         middle = work.stream[2 * at + 1]
@@ -119,7 +121,7 @@ def forward_block(
         for part in range(3):
             kept = s.attn_q if part == 0 else (s.attn_k if part == 1 else s.attn_v)
             rows = slice(part * s.d_attn, (part + 1) * s.d_attn)
-            first = node + _qkv_at(s, part)
+            first = node + qkv_at(s, part)
             keep_largest(work.qkv[at, rows], kept, work.integers, work.scratch)
             gate(
                 work.qkv[at, rows], gates[first : first + s.d_attn],
@@ -135,10 +137,10 @@ def forward_block(
             net.values, net.attn_proj_bias[i], work.attn_out[at],
         )  # fmt: skip
         _cut_values(s, i, net.sinks[i], positions, longest, cuts, cut_weights, cut_fills, work, at)
-        first = node + _attn_out_at(s)
+        first = node + attn_out_at(s)
         _add(work, work.attn_out[at], s.attn_out, gates, ablated, first, 2 * at, middle)
 
-        node += _mlp_in_at(s)
+        node += mlp_in_at(s)
         after = work.stream[2 * at + 2]
         _norm_in(net, s, 2 * i + 1, 2 * at + 1, s.mlp_in, positions, work.mlp_in[at], work)
         g = gates[node : node + s.d_in]
@@ -164,6 +166,8 @@ def forward_block(
         _add(work, work.mlp_out[at], s.mlp_out, gates, ablated, first, 2 * at + 1, after)
         if not keeps_layers:
             work.stream[0][:] = after
+    if last_layer < s.n_layer:
+        return
     end = 2 * s.n_layer if keeps_layers else 0
     final = s.n_layer * width
     gated = work.gated[:d]
@@ -222,134 +226,6 @@ def _cut_values(
 
 
 @_jit
-def backward_block(
-    net: Network,
-    s: Sizes,
-    gates: Array,
-    ablated: Array,
-    positions: Array,
-    starts: Array,
-    longest: int,
-    answers: Array,
-    differences: Array,
-    work: Work,
-    grad_gates: Array,
-) -> None:
-    """Add to `grad_gates` [n_nodes] the gradient of the block's summed two-token losses.
-
-    Needs the `work` of a forward pass with `keeps_layers` on the same block.
-    """
-    d, d_attn = s.d_model, s.d_attn
-    width = _nodes_per_layer(s)
-    final = s.n_layer * width
-    end = 2 * s.n_layer
-    by_norm = work.grad[:d]
-    by_norm[:] = _F(0)
-    for sequence in range(len(starts) - 1):
-        last = starts[sequence + 1] - 1
-        right, wrong = answers[sequence, 0], answers[sequence, 1]
-        # d softplus(-difference): minus the probability of the wrong answer.
-        weight = _F(-1) / (_F(1) + exp(min(differences[sequence], _F(80))))
-        for channel in range(d):
-            by_norm[channel, last] = weight * (
-                net.lm_head[right, channel] - net.lm_head[wrong, channel]
-            )
-    x = work.gated[:d]
-    gate(work.stream[end], gates[final:], ablated[final:], x)
-    grad_x = work.grad_stream
-    grad_x[:] = _F(0)
-    rms_norm_backward(x, net.gains[end], work.inverse[end], by_norm, work.scratch, grad_x)
-    gate_backward(
-        work.stream[end], gates[final:], ablated[final:], grad_x, False, grad_gates[final:]
-    )
-    for back in range(s.n_layer):
-        i = s.n_layer - 1 - back
-        node = i * width + _post_act_at(s) + s.d_mlp
-        g = gates[node : node + d]
-        grad = work.grad[:d]
-        grad[:] = grad_x
-        gate_backward(
-            work.mlp_out[i], g, ablated[node : node + d], grad, s.mlp_out < d,
-            grad_gates[node : node + d],
-        )  # fmt: skip
-        by_post = work.grad_next[: s.d_mlp]
-        by_post[:] = _F(0)
-        multiply_backward(
-            grad, g, net.row_start[i, 3], net.rows, net.sources, net.row_values, by_post
-        )
-        node -= s.d_mlp
-        g = gates[node : node + s.d_mlp]
-        gate_backward(
-            work.post_act[i], g, ablated[node : node + s.d_mlp], by_post,
-            s.mlp_neuron < s.d_mlp, grad_gates[node : node + s.d_mlp],
-        )  # fmt: skip
-        _times_open(by_post, g, work.slope[i])
-        by_in = work.grad[: s.d_in]
-        by_in[:] = _F(0)
-        multiply_backward(
-            by_post, g, net.row_start[i, 2], net.rows, net.sources, net.row_values, by_in
-        )
-        node -= s.d_in
-        gate_backward(
-            work.mlp_in[i], gates[node : node + s.d_in], ablated[node : node + s.d_in], by_in,
-            s.mlp_in < s.d_in, grad_gates[node : node + s.d_in],
-        )  # fmt: skip
-        rms_norm_backward(
-            work.stream[2 * i + 1], net.gains[2 * i + 1], work.inverse[2 * i + 1], by_in,
-            work.scratch, grad_x,
-        )  # fmt: skip
-
-        node -= d
-        g = gates[node : node + d]
-        grad = work.grad[:d]
-        grad[:] = grad_x
-        gate_backward(
-            work.attn_out[i], g, ablated[node : node + d], grad, s.attn_out < d,
-            grad_gates[node : node + d],
-        )  # fmt: skip
-        by_y = work.y
-        by_y[:] = _F(0)
-        multiply_backward(grad, g, net.row_start[i, 1], net.rows, net.sources, net.row_values, by_y)
-        node = i * width
-        for part in range(3):
-            first = node + _qkv_at(s, part)
-            rows = slice(part * d_attn, (part + 1) * d_attn)
-            gate(
-                work.qkv[i, rows], gates[first : first + d_attn],
-                ablated[first : first + d_attn], work.gated_qkv[rows],
-            )  # fmt: skip
-        q, k = work.gated_qkv[:d_attn], work.gated_qkv[d_attn : 2 * d_attn]
-        v, by_qkv = work.gated_qkv[2 * d_attn :], work.grad_qkv
-        attend_backward(
-            q, k, v, net.sinks[i], positions, longest, s.n_head, work.pattern,
-            work.by_pattern, by_y, by_qkv[:d_attn], by_qkv[d_attn : 2 * d_attn],
-            by_qkv[2 * d_attn :],
-        )  # fmt: skip
-        by_in = work.grad[: s.d_in]
-        by_in[:] = _F(0)
-        for part in range(3):
-            kept = s.attn_q if part == 0 else (s.attn_k if part == 1 else s.attn_v)
-            first = node + _qkv_at(s, part)
-            rows = slice(part * d_attn, (part + 1) * d_attn)
-            g = gates[first : first + d_attn]
-            gate_backward(
-                work.qkv[i, rows], g, ablated[first : first + d_attn], by_qkv[rows],
-                kept < d_attn, grad_gates[first : first + d_attn],
-            )  # fmt: skip
-            multiply_backward(
-                by_qkv[rows], g, net.row_start[i, 0] + part * d_attn, net.rows, net.sources,
-                net.row_values, by_in,
-            )  # fmt: skip
-        gate_backward(
-            work.attn_in[i], gates[node : node + s.d_in], ablated[node : node + s.d_in], by_in,
-            s.attn_in < s.d_in, grad_gates[node : node + s.d_in],
-        )  # fmt: skip
-        rms_norm_backward(
-            work.stream[2 * i], net.gains[2 * i], work.inverse[2 * i], by_in, work.scratch, grad_x
-        )
-
-
-@_jit
 def _norm_in(
     net: Network, s: Sizes, half: int, at: int, kept: int, positions: Array, out: Array, work: Work
 ) -> None:
@@ -381,41 +257,3 @@ def _add(
     for channel in range(d):
         for lane in range(delta.shape[1]):
             to[channel, lane] = before[channel, lane] + gated[channel, lane]
-
-
-@_jit
-def _times_open(grad: Array, gates: Array, slope: Array) -> None:
-    """Multiply by the activation's slope where the gate lets a gradient through."""
-    for channel in range(grad.shape[0]):
-        if gates[channel] != _F(0):
-            for lane in range(grad.shape[1]):
-                grad[channel, lane] *= slope[channel, lane]
-
-
-# Where the nodes of a layer begin, in the order of `circuits.nodes`.
-
-
-@_jit
-def _nodes_per_layer(s: Sizes) -> int:
-    return 2 * s.d_in + 3 * s.d_attn + 2 * s.d_model + s.d_mlp
-
-
-@_jit
-def _qkv_at(s: Sizes, part: int) -> int:
-    """Of q (0), k (1), v (2): the nodes are in order k, q, v, the rows of c_attn q, k, v."""
-    return s.d_in + (s.d_attn if part == 0 else (0 if part == 1 else 2 * s.d_attn))
-
-
-@_jit
-def _attn_out_at(s: Sizes) -> int:
-    return s.d_in + 3 * s.d_attn
-
-
-@_jit
-def _mlp_in_at(s: Sizes) -> int:
-    return s.d_in + 3 * s.d_attn + s.d_model
-
-
-@_jit
-def _post_act_at(s: Sizes) -> int:
-    return 2 * s.d_in + 3 * s.d_attn + s.d_model

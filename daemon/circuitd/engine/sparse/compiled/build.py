@@ -25,19 +25,20 @@ from circuitd.engine.sparse.compiled.windows import windows_of
 from circuitd.engine.sparse.kernels import activate
 from circuitd.engine.sparse.layout import Network, Sizes
 from circuitd.engine.sparse.network import fold
+from circuitd.engine.steps import Steps
 
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
-#: Letters whose streams are worked on at once: bounds memory at paper scale (2048 x 2048 x 12 B).
-_N_LETTERS: Final = 512
+#: Letters whose streams are worked on at once, one step: some milliseconds at paper scale.
+_N_LETTERS: Final = 64
 
 
 def compile_circuit(
     net: Network, sizes: Sizes, kept: Array, ablated: Array, prompts: LaidPrompts
-) -> p.Plan:
+) -> Steps[p.Plan]:
     """The plan of the circuit `kept` (BOOL [n_nodes]), everything else at `ablated` [n_nodes]."""
-    return _Compiler(net, sizes, kept, ablated, prompts).plan()
+    return (yield from _Compiler(net, sizes, kept, ablated, prompts).plan())
 
 
 class _Compiler:
@@ -113,17 +114,19 @@ class _Compiler:
 
     # -------------------------------------------------------------------- the whole
 
-    def plan(self) -> p.Plan:
-        """Put it all together."""
+    def plan(self) -> Steps[p.Plan]:
+        """Put it all together, a half block to a step."""
         s, net = self.s, self.net
         turn = self._turn()
         stream, constants = self._stream(turn)
-        inputs = self._inputs(stream, constants, turn)
+        inputs = yield from self._inputs(stream, constants, turn)
         parts: list[Part] = []
         heads = HeadLists()
         for layer in range(s.n_layer):
             parts += self._attention(layer, heads, turn)
+            yield None
             parts += self._mlp(layer)
+            yield None
         shape = p.Shape(
             s.n_layer, s.d_model, s.d_in - s.d_model, s.d_attn // s.n_head, s.d_mlp, s.is_gelu,
             bool(net.sinks.shape[1]), s.norm_eps, s.attn_in if s.attn_in < s.d_in else 0,
@@ -175,7 +178,7 @@ class _Compiler:
         )
         return stream, constants
 
-    def _inputs(self, stream: p.Stream, constants: Array, turn: int) -> p.Inputs:
+    def _inputs(self, stream: p.Stream, constants: Array, turn: int) -> Steps[p.Inputs]:
         """act_in of every half block; fills `stream.squares` where there is any."""
         s, d = self.s, self.s.d_model
         letters = self.prompts.embeddings
@@ -204,7 +207,7 @@ class _Compiler:
             of_own = letters[:n_letters, own[in_stream]] + constants[half, own[in_stream]]
             here[in_stream, :n_letters] = of_own.T
             static.append(here)
-            squares, found = self._static(half, n_letters, constants[half], stream)
+            squares, found = yield from self._static(half, n_letters, constants[half], stream)
             stream.squares[half, :n_letters] = squares
             windows.append(found)
             n_keys += len(found)
@@ -217,7 +220,7 @@ class _Compiler:
 
     def _static(
         self, half: int, n_letters: int, constants: Array, stream: p.Stream
-    ) -> tuple[Array, Array]:
+    ) -> Steps[tuple[Array, Array]]:
         """Of the channels that do not vary at a half block, for each of the first letters: their
         sum of squares, and the window of their magnitudes after the gain, flat.
         """
@@ -236,6 +239,7 @@ class _Compiler:
             if k < s.d_in:
                 values *= self.net.gains[half]
                 windows.append(windows_of(values, k, len(varying) + s.d_in - d).ravel())
+            yield None
         found = squares, joined(windows)
         if half == 0:
             known[n_letters] = found

@@ -10,7 +10,6 @@ and two magnitudes that differ by rounding alone may change places, as between a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias
@@ -18,11 +17,11 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from circuitd.engine.sparse.compiled import plan as p
-from circuitd.engine.sparse.compiled.build import compile_circuit
 from circuitd.engine.sparse.compiled.kernel import score_masks
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.compiled.work import Work, make_work
 from circuitd.engine.sparse.layout import Network, Sizes
+from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.steps import Steps
 
 Array = np.ndarray[Any, Any]
@@ -35,8 +34,8 @@ NO_CUTS: Final[EdgePlaces] = (
     np.empty(0, np.float32),
     np.empty(0, np.float32),
 )
-#: Most that one thread does between two steps, in lane operations (some 20 ms).
-_STEP: Final = 6e7
+#: Most that one thread does between two steps, in lane operations (some milliseconds).
+_STEP: Final = 1e7
 #: Operations that one token's attention to another takes beside those of its channels.
 _EXPONENTIAL: Final = 30
 #: Most bytes of the base's stream that are kept; beyond it variants start at the beginning.
@@ -52,22 +51,13 @@ class Variant:
 
 
 class CompiledCircuit:
-    """A circuit `kept` (BOOL [n_nodes]) on fixed prompts, the rest at `ablated` [n_nodes]."""
+    """The `plan` of a circuit `kept` (BOOL [n_nodes]) on fixed prompts."""
 
     def __init__(
-        self,
-        net: Network,
-        sizes: Sizes,
-        kept: Array,
-        ablated: Array,
-        prompts: LaidPrompts,
-        pool: Executor,
-        n_threads: int,
+        self, plan: p.Plan, sizes: Sizes, kept: Array, prompts: LaidPrompts, threads: Threads
     ) -> None:
-        ablated = np.ascontiguousarray(ablated, np.float32)
-        self._kept, self._sizes, self._prompts = kept, sizes, prompts
-        self._pool, self._n_threads = pool, n_threads
-        self._plan = compile_circuit(net, sizes, kept, ablated, prompts)
+        self._plan, self._kept, self._sizes, self._prompts = plan, kept, sizes, prompts
+        self._threads = threads
         self._places = _Places(self._plan, sizes, len(kept))
         self._rooms: SimpleQueue[tuple[tuple[int, int], Work]] = SimpleQueue()
         self._base_cuts = NO_CUTS
@@ -126,7 +116,7 @@ class CompiledCircuit:
             for i, variant in enumerate(variants):
                 first_halves[i], changed[i] = self._difference(variant)
         per_mask = self._cost * max(1, len(self._prompts.lanes.letters))
-        at_once = max(self._n_threads, int(_STEP * self._n_threads / per_mask))
+        at_once = max(self._threads.n, int(_STEP * self._threads.n / per_mask))
         for first in range(0, len(variants), at_once):
             group = slice(first, first + at_once)
             yield from self._run(
@@ -168,7 +158,7 @@ class CompiledCircuit:
         cuts = [self._places.cuts(*variant.cuts) for variant in variants]
         differences = np.empty((len(variants), len(prompts)), np.float32)
         blocks = prompts.blocks()
-        n_slices = -(-self._n_threads // len(blocks))
+        n_slices = -(-self._threads.n // len(blocks))
         slices = [part for part in np.array_split(np.arange(len(variants)), n_slices) if len(part)]
         tasks = [(block, slice(part[0], part[-1] + 1)) for part in slices for block in blocks]
 
@@ -183,15 +173,12 @@ class CompiledCircuit:
             self._rooms.put(room)
 
         per_task = self._cost * len(prompts.lanes.letters) / len(blocks) * len(slices[0])
-        wave = self._n_threads * max(1, int(_STEP / max(per_task, 1)))
+        wave = self._threads.n * max(1, int(_STEP / max(per_task, 1)))
         for first in range(0, len(tasks), wave):
             if first:
                 yield None
             now = tasks[first : first + wave]
-            if len(now) == 1:
-                run_one(now[0])
-            else:
-                list(self._pool.map(run_one, now))
+            self._threads.share(lambda number, _, now=now: run_one(now[number]), len(now))
         yield differences
 
     def _room(self, n_lanes: int, n_rows: int) -> tuple[tuple[int, int], Work]:
