@@ -78,17 +78,17 @@ def _colors(theme: Theme) -> str:
     names = " ".join(f"--{name}: {value};" for name, value in _BASE[theme].items())
     rules = [f":root {{ color-scheme: {theme}; {names} }}"]
     for level in (*range(-LEVELS, 0), *range(1, LEVELS + 1)):
-        color = _color(level, theme)
+        color = ramp_color(level, theme)
         name = level_class(level)
         rules.append(f".node.{name} rect, .swatch.{name} {{ fill: {_hex(color)}; }}")
         rules.append(f".node.{name} text {{ fill: {_hex(letters_on(color))}; }}")
     return "\n".join(rules) + "\n"
 
 
-def _color(level: int, theme: Theme) -> RGB:
-    """From the weakest colour by the middle one to the strongest, in even steps."""
+def ramp_color(level: int, theme: Theme, levels: int = LEVELS) -> RGB:
+    """From the weakest colour by the middle one to the strongest, in `levels` even steps."""
     ramp = _RAMPS[theme][1 if level > 0 else -1]
-    way = 2 * (abs(level) - 1) / (LEVELS - 1)
+    way = 2 * (abs(level) - 1) / (levels - 1)
     a, b = ramp[:2] if way <= 1 else ramp[1:]
     way -= 0 if way <= 1 else 1
     red, green, blue = (round(x + (y - x) * way) for x, y in zip(a, b, strict=True))

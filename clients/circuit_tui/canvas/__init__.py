@@ -1,0 +1,1 @@
+"""Canvases: pictures made of cells, whose state is numpy and which redraw only what changed."""
