@@ -1,19 +1,20 @@
-"""Serving: sixteen clients that ask different things, and one that asks while a prune runs.
+"""Serving: sixteen clients that ask different things, and how soon the front itself answers then.
 
 The clients ask for forward passes of three lengths, a site's mean, and a circuit's loss with a node
 ablated, each again at once. What the daemon answers per second is compared with the same work done
-one request after another in this process. Then one client asks for forward passes alone, first
-while nothing else runs and then beside a prune, whose steps its requests overtake.
+one request after another in this process. Meanwhile a process of its own asks the front, at even
+intervals, what takes no worker: its event loop was busy for as long as that is late.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from benchmarks.bench import Bench
+from benchmarks.even_client import ask_evenly
 from benchmarks.load import Clients, Question, Window, forward_of
 from benchmarks.networks import Network, prompt
 from benchmarks.report import Goal, Table
@@ -40,15 +41,16 @@ LENGTHS = (16, 64, 128)
 N_POSITIONS = 64
 SITE, CHANNEL = "2.mlp.post_act", 7
 ENGINE, DAEMON = "engine, one at a time", f"daemon, {N_CLIENTS} clients"
-IDLE, BESIDE = "while nothing else runs", "while a prune runs"
-#: Share of the engine's rate that the daemon should reach; how much longer p99 may become.
-GOAL_SHARE, GOAL_P99 = 0.9, 3.0
-PRUNED_TASK = "bracket_counting"
+IDLE = "while nothing else runs"
+BUSY = f"while {N_CLIENTS} clients ask"
+#: Share of the engine's rate that the daemon should reach.
+GOAL_SHARE = 0.9
 
 
 def measure(bench: Bench) -> list[Table]:
-    """A table of throughput, a table of waiting."""
-    return [_mixed(bench), _beside(bench)]
+    """A table of throughput, a table of the front's delays."""
+    kinds = list(_kinds(bench.shipped))
+    return [_mixed(bench, kinds), _lag(bench, kinds)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +61,7 @@ class _Kind:
     work: Callable[[], object]
 
 
-def _mixed(bench: Bench) -> Table:
-    kinds = list(_kinds(bench.shipped))
+def _mixed(bench: Bench, kinds: Sequence[_Kind]) -> Table:
     window_s, n_rounds = (0.3 if bench.quick else 1.5), bench.rounds(5)
 
     def engine() -> Window:
@@ -73,12 +74,8 @@ def _mixed(bench: Bench) -> Table:
         window.elapsed_s = time.perf_counter() - begin_s
         return window
 
-    # Every client starts with another kind.
-    questions = [kind.question for kind in kinds]
-    turns = [i % len(kinds) for i in range(N_CLIENTS)]
-    asked = [questions[turn:] + questions[:turn] for turn in turns]
     windows: dict[str, list[Window]] = {ENGINE: [], DAEMON: []}
-    with Clients(bench.daemon.endpoint, asked) as clients:
+    with Clients(bench.daemon.endpoint, _asked(kinds)) as clients:
         clients.run(N_CLIENTS, window_s)  # kernels are loaded
         engine()
         for number in range(n_rounds):
@@ -105,6 +102,34 @@ def _mixed(bench: Bench) -> Table:
             p50_ms=float(np.quantile(latencies_ms, 0.5)),
             p99_ms=float(np.quantile(latencies_ms, 0.99)),
         )
+    return table
+
+
+def _asked(kinds: Sequence[_Kind]) -> list[list[Question]]:
+    """What each client asks in turn: every one starts with another kind."""
+    questions = [kind.question for kind in kinds]
+    turns = [i % len(kinds) for i in range(N_CLIENTS)]
+    return [questions[turn:] + questions[:turn] for turn in turns]
+
+
+def _lag(bench: Bench, kinds: Sequence[_Kind]) -> Table:
+    seconds = 1.0 if bench.quick else 5.0
+    endpoint = bench.daemon.endpoint
+    table = Table(
+        "front_lag",
+        "The front's own answers (hello), asked at even intervals",
+        ("requests", "p50_ms", "p99_ms", "max_ms"),
+        notes=["From when each was due to its answer, so that a late front counts in full."],
+    )
+    with Clients(endpoint, _asked(kinds)) as clients:
+        clients.run(N_CLIENTS, 0.5)
+        found = {IDLE: ask_evenly(endpoint, seconds)()}
+        answered = ask_evenly(endpoint, seconds)
+        clients.run(N_CLIENTS, seconds + 1)  # until after the last of them
+        found[BUSY] = answered()
+    for way, latencies_s in found.items():
+        p50_ms, p99_ms, max_ms = 1e3 * np.quantile(latencies_s, (0.5, 0.99, 1))
+        table.add(way, requests=len(latencies_s), p50_ms=p50_ms, p99_ms=p99_ms, max_ms=max_ms)
     return table
 
 
@@ -156,33 +181,3 @@ def _kinds(network: Network) -> Iterator[_Kind]:
         ),
         ablated,
     )
-
-
-def _beside(bench: Bench) -> Table:
-    network, client = bench.shipped, bench.daemon.client
-    seconds = 1.0 if bench.quick else 6.0
-    row = prompt(network.config, 1, N_POSITIONS)[0]
-    windows: dict[str, Window] = {}
-    with Clients(bench.daemon.endpoint, [[forward_of(network.name, row)]]) as clients:
-        clients.run(1, 0.5)
-        windows[IDLE] = clients.run(1, seconds)
-        job = client.prune.detach(network.name, tasks=PRUNED_TASK, ks=(50, 100, 200))
-        clients.run(1, 0.5)
-        windows[BESIDE] = clients.run(1, seconds)
-        job.cancel()
-    table = Table(
-        "overtaking",
-        f"One client's forward passes of {N_POSITIONS} tokens",
-        ("requests", "p50_ms", "p99_ms", "idle_p99_times"),
-        goals=(Goal(BESIDE, "idle_p99_times", GOAL_P99),),
-    )
-    p99_ms = {way: 1e3 * float(np.quantile(w.latencies_s, 0.99)) for way, w in windows.items()}
-    for way, window in windows.items():
-        table.add(
-            way,
-            requests=len(window.latencies_s),
-            p50_ms=1e3 * float(np.quantile(window.latencies_s, 0.5)),
-            p99_ms=p99_ms[way],
-            idle_p99_times=None if way == IDLE else p99_ms[way] / p99_ms[IDLE],
-        )
-    return table
