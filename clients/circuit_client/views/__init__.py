@@ -1,0 +1,1 @@
+"""What each view of a circuit shows, as values: for the terminal UI, for `--json`, for tests."""
