@@ -121,6 +121,15 @@ class Graph:
         return any(n.delta is not None for n in self.nodes)
 
     @cached_property
+    def degrees(self) -> list[tuple[int, int]]:
+        """Edges into and out of each node."""
+        into, out = [0] * len(self.nodes), [0] * len(self.nodes)
+        for edge in self.edges:
+            into[edge.target] += 1
+            out[edge.source] += 1
+        return list(zip(into, out, strict=True))
+
+    @cached_property
     def carried(self) -> tuple[tuple[int, int], ...]:
         """What the residual stream carries: writer to reader of one channel.
 

@@ -1,6 +1,8 @@
 """The shell: pages, the scene they show, the link they ask through, and what works everywhere."""
 
+import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from textual.app import App, SystemCommand
@@ -9,12 +11,19 @@ from textual.screen import Screen
 
 from circuit_tui.keys import TABLE, bindings, written
 from circuit_tui.link import Link, LinkChanged, LinkState, Problem, SessionMoved
+from circuit_tui.loaded import Loaded
+from circuit_tui.measuring import Measuring
+from circuit_tui.names import TokenNames
 from circuit_tui.options import Options
+from circuit_tui.paint.look import detect_look
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
 
 if TYPE_CHECKING:
+    from circuit_protocol.circuit_replies import CircuitShown
+    from circuit_protocol.errors import CircuitError
+    from circuit_protocol.replies import ModelDescription, TextPiece
     from circuit_tui.link import Source
 
 
@@ -24,8 +33,14 @@ def _catalogue() -> Page:
     return Catalogue()
 
 
+def _circuit() -> Page:
+    from circuit_tui.screens.circuit import CircuitPage
+
+    return CircuitPage()
+
+
 #: Every page by its place, imported when it is first gone to.
-PAGES: Final[dict[str, Callable[[], Page]]] = {"catalogue": _catalogue}
+PAGES: Final[dict[str, Callable[[], Page]]] = {"catalogue": _catalogue, "circuit": _circuit}
 
 
 class CircuitApp(App[None]):
@@ -47,6 +62,12 @@ class CircuitApp(App[None]):
         super().__init__()
         self.options = options
         self.scene = Scene()
+        #: The circuit of the scene, once it has arrived; or why it cannot be had.
+        self.loaded: Loaded | None = None
+        self.load_error: CircuitError | None = None
+        self.names = TokenNames()
+        self.measuring = Measuring(self)
+        self.look = detect_look(os.environ, options.color, ascii_only=options.ascii)
         self.link = Link(self, connect or self._reach, options.session)
         for theme in THEMES:
             self.register_theme(theme)
@@ -95,15 +116,71 @@ class CircuitApp(App[None]):
             return
         if not isinstance(event, Adopt) and (patch := patch_between(before, self.scene)):
             self.link.share(patch)
+        if self.scene.circuit != before.circuit or self.scene.model != before.model:
+            self._load()
+        self.measuring.follow(self.loaded, self.scene.switched)
+        if self.page is not None:
+            self.page.refresh_page()
+
+    def _load(self) -> None:
+        """Fetch the circuit that is looked at, and what its model says of heads and layers."""
+        from circuit_client.verbs.circuits import show
+        from circuit_client.verbs.models import describe
+
+        scene, self.loaded, self.load_error = self.scene, None, None
+        if scene.circuit is None:
+            self.link.drop(self, "circuit")
+            return
+
+        def arrived(shown: "CircuitShown") -> None:
+            if self.scene.circuit == scene.circuit:
+                self.take_loaded(Loaded(shown))
+                model = describe(shown.circuit.model)
+                self.link.ask(self, "model", model, described, otherwise=lambda _: None)
+
+        def described(model: "ModelDescription") -> None:
+            if self.loaded is not None and self.loaded.shown.circuit.model == model.model:
+                self.take_loaded(self.loaded.with_model(model))
+
+        def failed(error: "CircuitError") -> None:
+            self.load_error = error
+            self.on_problem(Problem(error))
+            if self.page is not None:
+                self.page.refresh_page()
+
+        call = show(scene.circuit, model=scene.model)
+        self.link.ask(self, "circuit", call, arrived, what="reading the circuit", otherwise=failed)
+
+    def learn_names(self, ids: "Iterable[int]", then: Callable[[], Any]) -> None:
+        """Ask for the bytes of tokens that are not known yet, then call `then`."""
+        model = self.scene.model
+        if model is None:
+            return
+        missing = self.names.missing(model, ids)
+        if not missing:
+            return
+        call, take = self.names.question(missing)
+
+        def taken(pieces: "tuple[TextPiece, ...]") -> None:
+            take(pieces)
+            then()
+
+        # Each question has a slot of its own: none may cancel another.
+        slot = f"names {min(missing)} {len(missing)}"
+        self.link.ask(self, slot, call, taken, otherwise=lambda _: None)
+
+    def take_loaded(self, loaded: Loaded) -> None:
+        """Show a circuit that has arrived."""
+        self.loaded = loaded
+        self.measuring.follow(loaded, self.scene.switched)
         if self.page is not None:
             self.page.refresh_page()
 
     def open_circuit(self, reference: str, model: str | None = None) -> None:
         """Choose a circuit by any of its names and go to its page."""
         from circuit_client.verbs.circuits import show
-        from circuit_protocol.circuit_replies import CircuitShown
 
-        def opened(shown: CircuitShown) -> None:
+        def opened(shown: "CircuitShown") -> None:
             summary = shown.summary
             self.do(Choose(summary.model, summary.task, summary.id, summary.measured.k))
             if "circuit" in PAGES:
@@ -166,6 +243,13 @@ class CircuitApp(App[None]):
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
 
+    def watch_theme(self, theme: str) -> None:
+        """Pictures have colours of their own for dark and for light backgrounds."""
+        self.look = replace(self.look, theme="dark" if self.current_theme.dark else "light")
+        for page in self.screen_stack:
+            for painted in page.query(".painted"):
+                painted.look = self.look  # pyright: ignore[reportAttributeAccessIssue]  # what is painted has one
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action that works here, with its key, for the command palette."""
         here = {"app", screen.PLACE if isinstance(screen, Page) else ""}
@@ -182,8 +266,6 @@ class CircuitApp(App[None]):
 
 
 def _usual_theme() -> str:
-    import os
-
     from circuit_client.render.style import detect_theme
 
     return LIGHT.name if detect_theme(os.environ) == "light" else DARK.name

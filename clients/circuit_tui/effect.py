@@ -64,6 +64,8 @@ class Effect:
     now: Score | None = None
     sides_found: tuple[Side, ...] = ()
     sides_now: tuple[Side, ...] = ()
+    #: Why what is switched cannot be measured.
+    refused: str | None = None
 
 
 def found_score(loaded: Loaded) -> Score:

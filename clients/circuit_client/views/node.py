@@ -39,7 +39,7 @@ def node_facts(graph: Graph, index: int) -> NodeFacts:
         head=node.head,
         within=node.within,
         delta=node.delta,
-        in_degree=sum(e.target == index for e in graph.edges),
-        out_degree=sum(e.source == index for e in graph.edges),
+        in_degree=graph.degrees[index][0],
+        out_degree=graph.degrees[index][1],
         links=tuple(nearest_links(graph, index)),
     )

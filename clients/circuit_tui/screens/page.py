@@ -15,8 +15,10 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
 
+from circuit_tui.effect import Effect
 from circuit_tui.keys import bindings
 from circuit_tui.link import LinkState
+from circuit_tui.loaded import Loaded
 from circuit_tui.state import Event, Scene
 from circuit_tui.widgets.panes import Pane, PaneTabs
 from circuit_tui.widgets.top_bar import TopBar
@@ -47,6 +49,8 @@ class Page(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._seen: Scene | None = None
+        self._seen_circuit: Loaded | None = None
+        self._has_seen_circuit = False
 
     @property
     def circuit_app(self) -> "CircuitApp":
@@ -89,6 +93,10 @@ class Page(Screen[None]):
         if self._seen is not app.scene:
             before, self._seen = self._seen, app.scene
             self.show_scene(before, app.scene)
+        if self._seen_circuit is not app.loaded or not self._has_seen_circuit:
+            self._seen_circuit, self._has_seen_circuit = app.loaded, True
+            self.show_circuit(app.loaded)
+            self.show_effect(app.measuring.effect)
 
     def hear_link(self, before: LinkState, after: LinkState) -> None:
         """The link changed."""
@@ -97,6 +105,12 @@ class Page(Screen[None]):
 
     def show_scene(self, before: Scene | None, after: Scene) -> None:
         """Another scene than this page has shown."""
+
+    def show_circuit(self, loaded: Loaded | None) -> None:
+        """Another circuit has arrived, or more of it; None: none is here (yet)."""
+
+    def show_effect(self, effect: Effect) -> None:
+        """Another effect of what is switched."""
 
     def show_link(self, before: LinkState, after: LinkState) -> None:
         """Another state of the link."""

@@ -65,6 +65,11 @@ class Pane(Vertical):
         """The title stands first."""
         self.move_child(self.query_one(PaneTitle), before=0)
 
+    def retitle(self, title: str, note: str = "") -> None:
+        """Another name, and what is said beside it."""
+        line = self.query_one(PaneTitle)
+        line.text, line.note = title, note
+
     def note(self, text: str) -> None:
         """Say something beside the title."""
         self.query_one(PaneTitle).note = text

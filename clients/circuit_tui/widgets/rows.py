@@ -13,11 +13,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from circuit_client.render.text_width import pad, truncate, width
 from circuit_tui.keys import bindings
+from circuit_tui.paint.look import Look
+from circuit_tui.paint.palette import heat
 from circuit_tui.views.table import Column, Row, Tone
 
 
@@ -57,13 +60,15 @@ class Rows(ScrollView, can_focus=True):
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("table"),
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
+        Binding("up", "move(-1)", "up", show=False),
+        Binding("down", "move(1)", "down", show=False),
         Binding("pageup", "page(-1)", "page up", show=False),
         Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home,g", "edge(-1)", "first", show=False),
-        Binding("end,G", "edge(1)", "last", show=False),
+        Binding("home", "edge(-1)", "first", show=False),
+        Binding("end", "edge(1)", "last", show=False),
     ]
+
+    look: reactive[Look] = reactive(Look(), init=False)
 
     class Moved(Message):
         """The cursor is on another row."""
@@ -89,12 +94,16 @@ class Rows(ScrollView, can_focus=True):
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        super().__init__(id=id, classes=classes)
+        super().__init__(id=id, classes=f"painted {classes or ''}")
         self._columns = list(columns)
         self._rows: list[Row] = []
         self._empty = empty
         self._laid = _Laid()
         self.cursor = 0
+
+    def on_mount(self) -> None:
+        """Take the app's colours."""
+        self.look = getattr(self.app, "look", self.look)
 
     # ---------------------------------------------------------------------------------- content
 
@@ -209,10 +218,16 @@ class Rows(ScrollView, can_focus=True):
         for n, (i, w) in enumerate(zip(self._laid.columns, self._laid.widths, strict=True)):
             cell = row.cells[i]
             style = self._tone(cell.tone)
+            if cell.level:
+                style = heat(self.look).nine(cell.level)
             if n == 0 and on_cursor:
                 name = "rows--cursor" if self.has_focus else "rows--resting"
                 style = style + self.get_component_rich_style(name, partial=True)
             text = pad(truncate(cell.text, w), w, self._columns[i].align)
+            blank = width(text) - width(text.lstrip()) if cell.level else 0
+            if blank:  # heat lies behind the number alone
+                segments.append(Segment(text[:blank], self.rich_style))
+                text = text[blank:]
             segments.append(Segment(text, style))
             segments.append(Segment("  ", self.rich_style))
         return self._strip(segments, columns)
