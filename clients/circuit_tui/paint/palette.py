@@ -108,6 +108,10 @@ class Heat:
         """The style of text that lies on the colour of `level`."""
         return self.backgrounds[level + self.levels]
 
+    def nine(self, level: int) -> Style:
+        """The style of text on the colour of a level given in nine steps of each sign."""
+        return self.background(level * self.levels // LEVELS)
+
     def letter(self, level: int) -> Style:
         """The style of text, lines and dots that have the colour of `level` themselves."""
         return self.letters[level + self.levels]
