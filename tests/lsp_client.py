@@ -21,7 +21,9 @@ Event = dict[str, Any]
 def _converter() -> Any:
     """As pygls has it, but our own messages stay plain dicts, as they were sent."""
     converter = default_converter()
-    for kind in (JsonRPCResponseMessage, JsonRPCNotification):
+    # And so do code actions, which lsprotocol takes for commands if they have one.
+    actions = types.METHOD_TO_TYPES[types.TEXT_DOCUMENT_CODE_ACTION][1]
+    for kind in (JsonRPCResponseMessage, JsonRPCNotification, actions):
         converter.register_structure_hook(kind, lambda obj, cls: cls(**obj))
     return converter
 

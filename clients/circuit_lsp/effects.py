@@ -23,6 +23,7 @@ async def explain(
     look: Look,
     *,
     versus: str | None,
+    versus_id: int | None,
     n_nodes: int,
 ) -> Explanation:
     """Ablate each node of the circuit alone, and see what that does to the spot's first token.
@@ -37,9 +38,11 @@ async def explain(
     circuit = await facts.circuit(look.circuit, look.model)
     _check_model(circuit, reading)
     prompt, target = reading.before(spot.first), reading.tokens[spot.first]
-    wrong = None if versus is None else await single_token(c, reading.model.name, versus)
+    wrong = versus_id
+    if versus is not None:
+        wrong = await single_token(c, reading.model.name, versus)
     if wrong == target.id:
-        raise InvalidRequest("this is the very token that stands there", asked=versus)
+        raise InvalidRequest("this is the very token that stands there", asked=str(versus or wrong))
     kind = circuit.shown.circuit.ablation
     answer = await c.ablate(
         reading.model.name,
@@ -73,7 +76,9 @@ async def explain(
         )
         for m in best
     )
-    shown, against = visible(target.data), None if versus is None else visible(versus.encode())
+    shown, against = visible(target.data), None
+    if wrong is not None:
+        against = (await names_of(c, reading.model.name, [wrong]))[wrong]
     return Explanation(
         uri=reading.text.uri,
         version=reading.text.version,

@@ -5,6 +5,7 @@ import logging
 import sys
 from importlib.metadata import version
 
+from circuit_lsp.features import actions, commands, heat_marks, hover, lenses, own_files
 from circuit_lsp.messages.settings import Settings
 from circuit_lsp.server import CircuitServer
 from circuit_protocol.errors import InvalidRequest
@@ -42,6 +43,8 @@ def run(*, tcp: str | None, log_level: str, defaults: Settings) -> None:
     logging.getLogger("pygls").setLevel(logging.CRITICAL)
     address = None if tcp is None else parse_address(tcp)
     server = CircuitServer(version("circuitd"), defaults)
+    for part in (hover, heat_marks, actions, lenses, commands, own_files):
+        part.register(server)
     if address is not None:
         server.start_tcp(*address)
         return

@@ -10,7 +10,16 @@ from types import ModuleType
 from typing import Final
 
 from circuit_lsp.errors import CODES
-from circuit_lsp.messages import METHODS, Message, circuits, daemon, documents, settings, shared
+from circuit_lsp.messages import (
+    METHODS,
+    Message,
+    circuits,
+    commands,
+    daemon,
+    documents,
+    settings,
+    shared,
+)
 from circuit_protocol.errors import ERRORS_BY_CODE
 from circuit_protocol.pages import docs_dir, write_or_check
 from circuit_protocol.reference import entry, table
@@ -40,6 +49,14 @@ def _methods(*, sent_by: str, answered: bool) -> str:
     return table(rows, "method", "parameters", *(("result",) if answered else ()), "what for")
 
 
+def _commands() -> str:
+    rows = (
+        (f"`{name}`", _link(c.params), _link(c.result), c.title)
+        for name, c in commands.COMMANDS.items()
+    )
+    return table(rows, "command", "argument", "result", "what for")
+
+
 def _entries(*modules: ModuleType) -> str:
     structs = (struct for module in modules for struct in _structs_of(module))
     return "\n".join(entry(struct, struct.__name__) for struct in structs)
@@ -61,9 +78,10 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "requests": lambda: _methods(sent_by="client", answered=True),
     "notifications to the server": lambda: _methods(sent_by="client", answered=False),
     "notifications to the editor": lambda: _methods(sent_by="server", answered=False),
+    "commands": _commands,
     "settings": lambda: _entries(settings),
     "errors": _errors,
-    "values": lambda: _entries(shared, documents, circuits, daemon),
+    "values": lambda: _entries(shared, documents, circuits, daemon, commands),
 }
 
 

@@ -2,20 +2,26 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from lsprotocol import types
 from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
+from pygls.uris import to_fs_path
 
 from circuit_lsp.answers import catalogue, circuits, daemon, documents, jobs, nodes, sessions
+from circuit_lsp.features.diagnostics import Diagnosing
+from circuit_lsp.features.progress import Reporter
 from circuit_lsp.link import Standing
 from circuit_lsp.messages import Nothing
 from circuit_lsp.messages.daemon import CatalogueChanged, DaemonStatus, JobInfo
 from circuit_lsp.messages.documents import Heat
 from circuit_lsp.messages.settings import Settings
+from circuit_lsp.pairs import Pairs
 from circuit_lsp.protocol import CircuitProtocol, decode, typed
 from circuit_lsp.workbench import Workbench
 from circuit_protocol.errors import CircuitError
@@ -44,6 +50,9 @@ class CircuitServer(LanguageServer):
         super().__init__("circuit", version, protocol_cls=CircuitProtocol)
         self._defaults = defaults
         self.bench = Workbench(self)
+        self.pairs = Pairs()
+        self._diagnosing = Diagnosing(self.bench, self._publish)
+        self._reporters: dict[str, Reporter] = {}
         self._told_status: DaemonStatus | None = None
         self._status_task: asyncio.Task[None] | None = None
         self._register()
@@ -96,16 +105,19 @@ class CircuitServer(LanguageServer):
         settings, wrong = read_settings(_plain(options), self._defaults)
         self.bench.configure(settings)
         if wrong:
-            self._show(types.MessageType.Warning, "circuit: " + "; ".join(wrong))
+            self.show(types.MessageType.Warning, "circuit: " + "; ".join(wrong))
 
     def _on_open(self, params: types.DidOpenTextDocumentParams) -> None:
         self.bench.opened(params.text_document)
+        self._diagnosing.look_at(params.text_document.uri)
 
     def _on_change(self, params: types.DidChangeTextDocumentParams) -> None:
         document = params.text_document
         self.bench.changed(document.uri, params.content_changes, document.version)
+        self._diagnosing.look_at(document.uri)
 
     def _on_close(self, params: types.DidCloseTextDocumentParams) -> None:
+        self._diagnosing.forget(params.text_document.uri)
         self.bench.closed(params.text_document.uri)
 
     # ------------------------------------------------------------------------ to the editor
@@ -113,6 +125,9 @@ class CircuitServer(LanguageServer):
     def heat_changed(self, heat: Heat) -> None:
         """Tell of heat."""
         self.protocol.notify("circuit/heat", heat)
+        document = self.bench.documents.get(heat.uri)
+        if document is not None and not document.watch.by_edit:
+            self.refresh()
 
     def standing_changed(self, standing: Standing) -> None:
         """Tell of the daemon's coming and going."""
@@ -120,6 +135,8 @@ class CircuitServer(LanguageServer):
         if standing.state == "connected":
             everything = ("models", "tasks", "circuits", "jobs", "cache", "sessions")
             self.protocol.notify("circuit/catalogueChanged", CatalogueChanged(what=everything))
+        self._diagnosing.look_at_all()
+        self.refresh()
 
     def session_changed(self, event: SessionEvent) -> None:
         """Tell of the session."""
@@ -129,7 +146,16 @@ class CircuitServer(LanguageServer):
     def job_changed(self, job: JobInfo) -> None:
         """Tell of a job, and when it has ended, of the lists it may have changed."""
         self.protocol.notify("circuit/jobChanged", job)
+        reporter = self._reporters.get(job.job)
+        if reporter is not None:
+            share = job.done / job.total if job.total else None
+            reporter.report(job_line(job), share)
         if job.state in ("done", "failed", "cancelled"):
+            if reporter is not None:
+                del self._reporters[job.job]
+                reporter.end(job_line(job))
+                kind = types.MessageType.Error if job.problem else types.MessageType.Info
+                self.show(kind, f"{job.description}: {job_line(job)}")
             self.protocol.notify(
                 "circuit/catalogueChanged", CatalogueChanged(what=("jobs", "circuits"))
             )
@@ -166,13 +192,68 @@ class CircuitServer(LanguageServer):
             except CircuitError as e:
                 log.info("status: %s", e)
 
-    def _show(self, kind: types.MessageType, message: str) -> None:
+    def follow(self, job: JobInfo, on_cancel: Callable[[], object]) -> None:
+        """Show the progress of a job that was started from here."""
+        self._reporters[job.job] = Reporter(self, job.description, on_cancel)
+
+    def refresh(self) -> None:
+        """Have the editor ask again for what it asks by itself after an edit only."""
+        workspace = self.client_capabilities.workspace
+        if workspace is None:
+            return
+        if workspace.semantic_tokens and workspace.semantic_tokens.refresh_support:
+            self.workspace_semantic_tokens_refresh(None)
+        if workspace.inlay_hint and workspace.inlay_hint.refresh_support:
+            self.workspace_inlay_hint_refresh(None)
+        if workspace.code_lens and workspace.code_lens.refresh_support:
+            self.workspace_code_lens_refresh(None)
+
+    def _publish(self, uri: str, version: int | None, diagnostics: list[types.Diagnostic]) -> None:
+        self.text_document_publish_diagnostics(
+            types.PublishDiagnosticsParams(uri=uri, version=version, diagnostics=diagnostics)
+        )
+
+    @property
+    def prefers_markdown(self) -> bool:
+        """Whether hovers are Markdown: unless the editor said that it reads none."""
+        document = self.client_capabilities.text_document
+        formats = document and document.hover and document.hover.content_format
+        return not formats or types.MarkupKind.Markdown in formats
+
+    @property
+    def root(self) -> Path | None:
+        """The first folder of the workspace, if it is one on this machine."""
+        folders = [folder.uri for folder in self.workspace.folders.values()]
+        for uri in [*folders, self.workspace.root_uri]:
+            path = None if uri is None else to_fs_path(uri)
+            if path is not None and Path(path).is_dir():
+                return Path(path)
+        return None
+
+    def show(self, kind: types.MessageType, message: str) -> None:
+        """Tell the user."""
         self.window_show_message(types.ShowMessageParams(type=kind, message=message))
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """What pygls could not handle goes to the log, not into the user's face."""
         if not (isinstance(source, type) and issubclass(source, FeatureRequestError)):
             log.error("%s: %s", getattr(source, "__name__", source), error)
+
+
+def job_line(job: JobInfo) -> str:
+    """How far a job is, or how it ended, for people."""
+    if job.problem is not None:
+        return job.problem.message
+    parts = [job.stage or job.state]
+    if job.loss is not None:
+        parts.append(f"loss {job.loss:.3f}")
+    if job.k is not None:
+        parts.append(f"{job.k} nodes")
+    if job.verdict is not None:
+        parts.append(job.verdict)
+    if job.eta_s is not None:
+        parts.append(f"{job.eta_s:.0f} s left")
+    return ", ".join(parts)
 
 
 def read_settings(options: Any, defaults: Settings) -> tuple[Settings, list[str]]:

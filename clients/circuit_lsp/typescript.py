@@ -15,6 +15,7 @@ from msgspec import inspect as shapes
 
 from circuit_lsp.errors import CODES
 from circuit_lsp.messages import METHODS, OTHERS, Message, Settings
+from circuit_lsp.messages.commands import COMMANDS
 from circuit_protocol.pages import docs_dir, write_or_check
 
 FILE: Final = Path("editors/vscode/src/protocol.generated.ts")
@@ -27,10 +28,12 @@ _HEAD: Final = """\
 def declarations() -> str:
     """The whole file."""
     sent = {Settings, *_reachable(m.params for m in METHODS.values() if m.sent_by == "client")}
+    sent.update(_reachable(command.params for command in COMMANDS.values()))
     structs = _all_structs()
     parts = [_HEAD, *(_interface(struct, optional=struct in sent) for struct in structs)]
     parts.append(_methods("Requests", "Requests that the editor sends.", _requests()))
     parts.append(_methods("ToServer", "Notifications that the editor sends.", _told("client")))
+    parts.append(_methods("Commands", "Commands: one argument, one result.", _commands()))
     parts.append(_methods("ToEditor", "Notifications that the server sends.", _told("server")))
     parts += [_shapes(structs, sent), _codes()]
     return "\n".join(parts)
@@ -43,6 +46,8 @@ def _all_structs() -> list[type[Message]]:
         for root in (method.params, method.result):
             if root is not None:
                 found |= dict.fromkeys(_reachable([root]))
+    for command in COMMANDS.values():
+        found |= dict.fromkeys(_reachable([command.params, command.result]))
     return list(found | dict.fromkeys(_reachable(OTHERS)))
 
 
@@ -126,6 +131,12 @@ def _requests() -> Iterator[tuple[str, str, str]]:
         if method.result is not None:
             params, result = method.params.__name__, method.result.__name__
             yield name, f"{{ params: {params}; result: {result} }}", method.summary
+
+
+def _commands() -> Iterator[tuple[str, str, str]]:
+    for name, command in COMMANDS.items():
+        declared = f"{{ params: {command.params.__name__}; result: {command.result.__name__} }}"
+        yield name, declared, command.title
 
 
 def _told(by: str) -> Iterator[tuple[str, str, str]]:

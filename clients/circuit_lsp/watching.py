@@ -52,6 +52,8 @@ class Watch:
         #: Names the wait or the computation in progress; what comes back under another one is late.
         #: Invariant: it grows with every order to wait or to read.
         self._ticket = 0
+        #: Whether what is read follows an edit, after which editors ask by themselves.
+        self.by_edit = False
 
     @property
     def is_on(self) -> bool:
@@ -62,6 +64,7 @@ class Watch:
         """Heat is wanted, of `choice` if that is given."""
         if choice is not None:
             self.choice = choice
+        self.by_edit = False
         return self._read_now()
 
     def turned_off(self) -> list[Order]:
@@ -74,18 +77,21 @@ class Watch:
         """The text changed."""
         if self.phase in ("off", "away"):
             return []
+        self.by_edit = True
         return self._wait(debounce_s)
 
     def moved(self, debounce_s: float) -> list[Order]:
         """The cursor left what was read of a long document."""
         if self.phase not in ("fresh", "failed"):
             return []  # what is being waited for will see to it
+        self.by_edit = False
         return self._wait(debounce_s)
 
     def outdated(self) -> list[Order]:
         """The text is the same, but the model, the session or what is asked of them is not."""
         if self.phase in ("off", "away"):
             return []
+        self.by_edit = False
         return self._read_now()
 
     def due(self, ticket: int) -> list[Order]:
@@ -118,6 +124,7 @@ class Watch:
     def came_up(self) -> list[Order]:
         """There is a daemon (again)."""
         self._is_up = True
+        self.by_edit = False
         return self._read_now() if self.phase == "away" else []
 
     def _read_now(self) -> list[Order]:
@@ -136,5 +143,6 @@ class Watch:
 
     def _leave(self, phase: Literal["off", "away"]) -> list[Order]:
         self._ticket += 1
+        self.by_edit = False
         self.phase = phase
         return [Stop(), Say()]

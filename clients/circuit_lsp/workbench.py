@@ -84,6 +84,8 @@ class Workbench:
         self.everywhere = False
         self.choice = HeatChoice()
         self._looked = Look()
+        #: Whether numbers stand behind tokens.
+        self.hints_on = False
 
     # ------------------------------------------------------------------------------- settings
 
@@ -95,6 +97,8 @@ class Workbench:
         self.link.start_wanted = settings.start_daemon
         if settings.heat != before.heat:
             self.choice = settings.heat
+        if settings.inlay_hints != before.inlay_hints:
+            self.hints_on = settings.inlay_hints
         if settings.enabled != before.enabled or settings.languages != before.languages:
             self.everywhere = settings.enabled
             for document in self.documents.values():

@@ -2,8 +2,11 @@
 
 import msgspec
 
+from circuit_client import caption
 from circuit_client.export.formats import write
 from circuit_client.graph import graph_of, place_of
+from circuit_client.render.card import card_lines
+from circuit_client.render.circuit import Canvas, circuit_lines
 from circuit_lsp.facts import CircuitFacts
 from circuit_lsp.messages import circuits as said
 from circuit_lsp.messages.daemon import Changed
@@ -136,6 +139,20 @@ def _card(card: Card) -> said.CircuitCard:
     )
 
 
+async def draw(bench: Workbench, params: said.DrawParams) -> said.Drawing:
+    """A circuit in lines of text."""
+    facts = await bench.facts.circuit(params.circuit, params.model)
+    canvas = Canvas(max(20, params.columns), "none", ascii_only=params.ascii)
+    lines = circuit_lines(facts.shown, canvas, d_head=facts.d_head)
+    if facts.shown.card is not None:
+        card = card_lines(facts.shown.card, columns=canvas.columns, ascii_only=params.ascii)
+        lines = [*lines, (), *card]
+    return said.Drawing(
+        title=caption.title(facts.shown),
+        lines=tuple("".join(span.text for span in line).rstrip() for line in lines),
+    )
+
+
 async def masks(bench: Workbench, params: said.MasksParams) -> said.MaskTable:
     """Which circuits of a task keep which node."""
     c = bench.link.connection
@@ -226,6 +243,7 @@ ANSWERS = {
     "circuit/circuits/list": list_circuits,
     "circuit/circuits/show": show,
     "circuit/circuits/measure": measure,
+    "circuit/circuits/draw": draw,
     "circuit/circuits/masks": masks,
     "circuit/circuits/compare": compare,
     "circuit/circuits/export": export,

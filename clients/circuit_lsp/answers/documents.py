@@ -69,6 +69,7 @@ async def explain(bench: Workbench, params: ExplainParams) -> Explanation:
         reading.spot_at(offset),
         look,
         versus=params.versus,
+        versus_id=params.versus_id,
         n_nodes=params.n_nodes,
     )
 

@@ -6,7 +6,7 @@ these structs, and a test keeps them equal.
 
 from typing import Final, Literal, NamedTuple
 
-from circuit_lsp.messages import circuits, daemon, documents, shared
+from circuit_lsp.messages import circuits, commands, daemon, documents, shared
 from circuit_lsp.messages.settings import Settings
 from circuit_lsp.messages.shared import Message, Nothing, Problem
 
@@ -111,6 +111,9 @@ METHODS: Final[dict[str, Method]] = {
         circuits.CircuitGraph,
         "Measure its edges and deltas, and store them.",
     ),
+    "circuit/circuits/draw": _asked(
+        circuits.DrawParams, circuits.Drawing, "One circuit in lines of text."
+    ),
     "circuit/circuits/masks": _asked(
         circuits.MasksParams, circuits.MaskTable, "Which nodes are kept, across budgets k."
     ),
@@ -142,6 +145,7 @@ __all__ = [
     "Nothing",
     "Settings",
     "circuits",
+    "commands",
     "daemon",
     "documents",
     "shared",

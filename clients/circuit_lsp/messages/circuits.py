@@ -154,6 +154,22 @@ class CircuitGraph(Message, frozen=True, kw_only=True):
     siblings: tuple[CircuitInfo, ...]
 
 
+class DrawParams(Message, frozen=True, kw_only=True):
+    """A circuit in lines of text, no wider than `columns`."""
+
+    circuit: str
+    model: str | None = None
+    columns: int = 80
+    ascii: bool = False
+
+
+class Drawing(Message, frozen=True, kw_only=True):
+    """Lines of text, for editors that show nothing else."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
 class MasksParams(Message, frozen=True, kw_only=True):
     """The circuits of a task, across budgets."""
 

@@ -136,7 +136,8 @@ class TokenDetail(Message, frozen=True, kw_only=True):
 
 
 class ExplainParams(Message, frozen=True, kw_only=True):
-    """Why the token at `position` and not `versus` (text of one token; null: any other).
+    """Why the token at `position` and not `versus` (the text of one token), or not the token
+    `versus_id` (for one whose bytes are no text); without either, as against all others.
 
     Each node of `circuit` (null: the session's, else the strongest of the model) is ablated alone.
     """
@@ -144,6 +145,7 @@ class ExplainParams(Message, frozen=True, kw_only=True):
     uri: str
     position: Position
     versus: str | None = None
+    versus_id: int | None = None
     circuit: str | None = None
     n_nodes: int = 12
 

@@ -26,6 +26,13 @@ class Settings(Message, frozen=True, kw_only=True):
     heat: HeatChoice = HeatChoice()
     #: How long the text must be left alone before it is read again, in milliseconds.
     debounce_ms: int = 150
-    #: Show the heat's number behind each token.
+    #: Show the heat's number behind each token that is not cold.
     inlay_hints: bool = False
+    #: Heat as semantic tokens, for editors that have no other decorations.
+    semantic_tokens: bool = True
+    #: Heat as document highlights: text, read and write are weak, middling and strong.
+    document_highlights: bool = False
+    #: Lines above the text that offer what can be done with a task, and say what a document costs.
     code_lens: bool = True
+    #: Links in hovers that run commands; VS Code's way, which other editors show as dead links.
+    command_links: bool = False

@@ -219,7 +219,8 @@ export interface TokenDetail {
 }
 
 /**
- * Why the token at `position` and not `versus` (text of one token; null: any other).
+ * Why the token at `position` and not `versus` (the text of one token), or not the token
+ * `versus_id` (for one whose bytes are no text); without either, as against all others.
  *
  * Each node of `circuit` (null: the session's, else the strongest of the model) is ablated alone.
  */
@@ -227,6 +228,7 @@ export interface ExplainParams {
   uri: string;
   position: Position;
   versus?: string | null;
+  versusId?: number | null;
   circuit?: string | null;
   nNodes?: number;
 }
@@ -622,6 +624,20 @@ export interface CircuitGraph {
   siblings: readonly CircuitInfo[];
 }
 
+/** A circuit in lines of text, no wider than `columns`. */
+export interface DrawParams {
+  circuit: string;
+  model?: string | null;
+  columns?: number;
+  ascii?: boolean;
+}
+
+/** Lines of text, for editors that show nothing else. */
+export interface Drawing {
+  title: string;
+  lines: readonly string[];
+}
+
 /** The circuits of a task, across budgets. */
 export interface MasksParams {
   task: string;
@@ -797,6 +813,56 @@ export interface NodeSamples {
   document: SampleText | null;
 }
 
+/** Show the heat's number behind each token, or not. */
+export interface HintsParams {
+  on?: boolean;
+}
+
+/** Score the model on a task, or a circuit of it; `n` pairs of the held-out split. */
+export interface TaskRunParams {
+  task: string;
+  circuit?: string | null;
+  n?: number;
+}
+
+/** Losses per side in nats, and the share of answers that are right. */
+export interface TaskRun {
+  task: string;
+  model: string;
+  circuit: string | null;
+  loss: number;
+  accuracy: number | null;
+  modelLoss: number | null;
+  sentence: string;
+}
+
+/** Run one pair; with a circuit, all nodes outside it are ablated. */
+export interface PairParams {
+  prompts: readonly [string, string];
+  targets: readonly [string, string];
+  circuit?: string | null;
+}
+
+/** How likely the right answer is of the two, on each side. */
+export interface PairRun {
+  probabilities: readonly [number, number];
+  sentence: string;
+}
+
+/** A stretch of an open document. */
+export interface TextParams {
+  uri: string;
+  range: Range;
+}
+
+/** One side of a pair of prompts is remembered, or the pair was written to `file`. */
+export interface PairTaken {
+  prompt: string;
+  target: string;
+  file: string | null;
+  sentence: string;
+}
+
 /** Every setting has a default; a setting that makes no sense keeps its default and is said. */
 export interface Settings {
   endpoint?: string | null;
@@ -810,7 +876,10 @@ export interface Settings {
   heat?: HeatChoice;
   debounceMs?: number;
   inlayHints?: boolean;
+  semanticTokens?: boolean;
+  documentHighlights?: boolean;
   codeLens?: boolean;
+  commandLinks?: boolean;
 }
 
 /** Requests that the editor sends. */
@@ -871,6 +940,8 @@ export interface Requests {
   "circuit/circuits/show": { params: CircuitParams; result: CircuitGraph };
   /** Measure its edges and deltas, and store them. */
   "circuit/circuits/measure": { params: CircuitParams; result: CircuitGraph };
+  /** One circuit in lines of text. */
+  "circuit/circuits/draw": { params: DrawParams; result: Drawing };
   /** Which nodes are kept, across budgets k. */
   "circuit/circuits/masks": { params: MasksParams; result: MaskTable };
   /** Toggle nodes and edges, and measure. */
@@ -889,6 +960,40 @@ export interface Requests {
 export interface ToServer {
   /** The cursor moved in a long document. */
   "circuit/document/focus": FocusParams;
+}
+
+/** Commands: one argument, one result. */
+export interface Commands {
+  /** Heat on or off */
+  "circuit.heat": { params: WatchParams; result: Heat };
+  /** Numbers behind tokens on or off */
+  "circuit.hints": { params: HintsParams; result: HintsParams };
+  /** Explain this prediction */
+  "circuit.explain": { params: ExplainParams; result: Explanation };
+  /** Ablate nodes here */
+  "circuit.ablate": { params: AblateParams; result: AblationEffect };
+  /** Select in the session */
+  "circuit.select": { params: SessionPatch; result: SessionState };
+  /** Show a circuit as text */
+  "circuit.showCircuit": { params: DrawParams; result: Drawing };
+  /** Run a task */
+  "circuit.runTask": { params: TaskRunParams; result: TaskRun };
+  /** Run a pair */
+  "circuit.runPair": { params: PairParams; result: PairRun };
+  /** Show pairs of a task */
+  "circuit.showTask": { params: TaskParams; result: Drawing };
+  /** Take as one side of a task pair */
+  "circuit.takeSide": { params: TextParams; result: PairTaken };
+  /** Find a circuit of this task */
+  "circuit.prune": { params: PruneParams; result: JobInfo };
+  /** Put a circuit to its controls */
+  "circuit.verify": { params: VerifyParams; result: JobInfo };
+  /** Measure a circuit's parts */
+  "circuit.measure": { params: CircuitParams; result: Drawing };
+  /** Cancel a job */
+  "circuit.cancelJob": { params: JobParams; result: Changed };
+  /** Start a daemon */
+  "circuit.startDaemon": { params: Nothing; result: DaemonStatus };
 }
 
 /** Notifications that the server sends. */
@@ -1054,6 +1159,7 @@ export const STRUCTS = {
     uri: { type: "string" },
     position: { type: { struct: "Position" } },
     versus: { type: { any: ["string", "null"] }, optional: true },
+    versusId: { type: { any: ["number", "null"] }, optional: true },
     circuit: { type: { any: ["string", "null"] }, optional: true },
     nNodes: { type: "number", optional: true },
   },
@@ -1333,6 +1439,16 @@ export const STRUCTS = {
     card: { type: { any: [{ struct: "CircuitCard" }, "null"] } },
     siblings: { type: { list: { struct: "CircuitInfo" } } },
   },
+  DrawParams: {
+    circuit: { type: "string" },
+    model: { type: { any: ["string", "null"] }, optional: true },
+    columns: { type: "number", optional: true },
+    ascii: { type: "boolean", optional: true },
+  },
+  Drawing: {
+    title: { type: "string" },
+    lines: { type: { list: "string" } },
+  },
   MasksParams: {
     task: { type: "string" },
     model: { type: { any: ["string", "null"] }, optional: true },
@@ -1460,6 +1576,42 @@ export const STRUCTS = {
     patterns: { type: { list: { struct: "HeadPattern" } } },
     document: { type: { any: [{ struct: "SampleText" }, "null"] } },
   },
+  HintsParams: {
+    on: { type: "boolean", optional: true },
+  },
+  TaskRunParams: {
+    task: { type: "string" },
+    circuit: { type: { any: ["string", "null"] }, optional: true },
+    n: { type: "number", optional: true },
+  },
+  TaskRun: {
+    task: { type: "string" },
+    model: { type: "string" },
+    circuit: { type: { any: ["string", "null"] } },
+    loss: { type: "number" },
+    accuracy: { type: { any: ["number", "null"] } },
+    modelLoss: { type: { any: ["number", "null"] } },
+    sentence: { type: "string" },
+  },
+  PairParams: {
+    prompts: { type: { tuple: ["string", "string"] } },
+    targets: { type: { tuple: ["string", "string"] } },
+    circuit: { type: { any: ["string", "null"] }, optional: true },
+  },
+  PairRun: {
+    probabilities: { type: { tuple: ["number", "number"] } },
+    sentence: { type: "string" },
+  },
+  TextParams: {
+    uri: { type: "string" },
+    range: { type: { struct: "Range" } },
+  },
+  PairTaken: {
+    prompt: { type: "string" },
+    target: { type: "string" },
+    file: { type: { any: ["string", "null"] } },
+    sentence: { type: "string" },
+  },
   Settings: {
     endpoint: { type: { any: ["string", "null"] }, optional: true },
     key: { type: { any: ["string", "null"] }, optional: true },
@@ -1472,7 +1624,10 @@ export const STRUCTS = {
     heat: { type: { struct: "HeatChoice" }, optional: true },
     debounceMs: { type: "number", optional: true },
     inlayHints: { type: "boolean", optional: true },
+    semanticTokens: { type: "boolean", optional: true },
+    documentHighlights: { type: "boolean", optional: true },
     codeLens: { type: "boolean", optional: true },
+    commandLinks: { type: "boolean", optional: true },
   },
 } as const;
 export type StructName = keyof typeof STRUCTS;
