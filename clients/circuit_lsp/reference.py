@@ -30,10 +30,9 @@ _MARKED: Final = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- e
 
 def _structs_of(module: ModuleType) -> Iterable[type[Message]]:
     for value in vars(module).values():
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            assert issubclass(value, Message)
-            if value is not Message:
-                yield value
+        is_message = isinstance(value, type) and issubclass(value, Message)
+        if is_message and value.__module__ == module.__name__ and value is not Message:
+            yield value
 
 
 def _link(struct: type[Message] | None) -> str:

@@ -16,6 +16,8 @@ _MISSING = "The language server needs pygls: pip install 'circuitd[lsp]'"
 )
 @click.option("--tcp", metavar="HOST:PORT",
               help="Listen here instead of using stdin and stdout; this machine only.")  # fmt: skip
+@click.option("--stdio", is_flag=True, expose_value=False,
+              help="Use stdin and stdout: the default; many editors say so.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["error", "warning", "info", "debug"]),
               default="warning", show_default=True, help="What goes to stderr.")  # fmt: skip
 @click.pass_obj
