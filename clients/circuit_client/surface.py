@@ -114,6 +114,8 @@ class Models(Namespace):
 
     list = verb(models.list_models)
     describe = verb(models.describe)
+    embedding = verb(models.embedding)
+    training = verb(models.training)
     load = verb(models.load)
     unload = verb(models.unload)
     pin = verb(models.pin)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from circuit_protocol import circuit_replies as cr
 from circuit_protocol import circuit_requests as cq
+from circuit_protocol import inspection as i
 from circuit_protocol import replies as r
 from circuit_protocol import requests as q
 
@@ -63,6 +64,8 @@ ANSWERS: Final[dict[type[q.Request], Answer]] = {
     q.GetJob: Answer(r.JobList),
     q.WatchJob: Answer(None, partial=r.Progress),
     q.CancelJob: Answer(r.Done),
+    i.EmbeddingColumn: Answer(i.EmbeddingColumnShown),
+    i.TrainingCurves: Answer(i.TrainingCurvesShown),
     cq.Prune: Answer(cr.PruneResult, partial=cr.PrunePart),
     cq.Verify: Answer(cr.VerifyResult, partial=cr.VerifyPart),
     cq.ListCircuits: Answer(cr.CircuitList),

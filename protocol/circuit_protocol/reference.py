@@ -20,6 +20,7 @@ from circuit_protocol import (
     circuit_replies,
     circuits,
     errors,
+    inspection,
     interventions,
     messages,
     replies,
@@ -36,7 +37,7 @@ FILE_NAME: Final = "protocol.md"
 #: Where the structs are that are no messages but parts of them.
 _VALUE_MODULES: Final = (
     *(tensors, interventions, session, errors, messages, requests, replies),
-    *(circuits, circuit_replies),
+    *(circuits, circuit_replies, inspection),
 )
 _MARKED: Final = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

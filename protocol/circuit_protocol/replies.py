@@ -11,6 +11,7 @@ import msgspec
 
 from circuit_protocol.circuit_replies import CircuitReply
 from circuit_protocol.errors import ErrorInfo
+from circuit_protocol.inspection import InspectionReply
 from circuit_protocol.interventions import Values
 from circuit_protocol.messages import CacheKind, Edge
 from circuit_protocol.messages import Reply as Reply
@@ -571,5 +572,6 @@ AnyReply = (
     | SessionList
     | SessionEvent
     | JobList
+    | InspectionReply
     | CircuitReply
 )

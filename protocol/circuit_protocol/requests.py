@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from circuit_protocol.circuit_requests import CircuitRequest
+from circuit_protocol.inspection import InspectionRequest
 from circuit_protocol.interventions import Intervention, NodeSet, Values
 from circuit_protocol.messages import AblationKind as AblationKind
 from circuit_protocol.messages import CacheKind as CacheKind
@@ -525,5 +526,6 @@ AnyRequest = (
     | GetJob
     | WatchJob
     | CancelJob
+    | InspectionRequest
     | CircuitRequest
 )

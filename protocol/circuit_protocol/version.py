@@ -3,7 +3,7 @@
 from typing import Final
 
 #: Major changes break; minor ones add fields with defaults, or request types (docs/protocol.md).
-PROTOCOL_VERSION: Final = "1.1"
+PROTOCOL_VERSION: Final = "1.2"
 
 #: Optional features that a welcome names in `capabilities`: the request type of the same name.
 MAP_TENSOR: Final = "tensor.map"

@@ -9,6 +9,7 @@ import click
 
 from circuit_client.cli.arguments import ModelName
 from circuit_client.cli.command import command, group
+from circuit_client.cli.model_files import embedding, training
 from circuit_client.cli.output import Output, sentence
 from circuit_client.cli.status import resident_table
 from circuit_client.render.style import Line, Span
@@ -260,5 +261,5 @@ def _change(ratio: float) -> str:
     return f"{ratio:.1f} times larger" if ratio > 1 else f"{1 / ratio:.1f} times smaller"
 
 
-for _command in (list_models, describe, load, unload, pin, ps, pack, unpack):
+for _command in (list_models, describe, embedding, training, load, unload, pin, ps, pack, unpack):
     models.add_command(_command)

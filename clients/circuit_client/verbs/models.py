@@ -1,7 +1,7 @@
 """`models.*`, `tokenize`, `detokenize`."""
 
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy.typing as npt
 
@@ -14,8 +14,15 @@ from circuit_client.call import (
     read_done,
     whole,
 )
+from circuit_client.model_answers import Embedded
 from circuit_client.verbs.options import ModelOptions, sort_options
 from circuit_protocol.errors import BadTokens
+from circuit_protocol.inspection import (
+    EmbeddingColumn,
+    EmbeddingColumnShown,
+    TrainingCurves,
+    TrainingCurvesShown,
+)
 from circuit_protocol.replies import (
     ModelConverted,
     ModelDescription,
@@ -115,6 +122,37 @@ def unpack(
     name = DEFAULT_MODEL if model is None else model
     request = UnpackModel(id=UNSENT_ID, model=name, to=to, overwrite=overwrite)
     return Call(request, whole(ModelConverted), progress_only, progress=progress)
+
+
+def embedding(
+    channel: int,
+    model: str | None = None,
+    *,
+    of: Literal["embedding", "unembedding"] = "embedding",
+    n: int = 20,
+    n_bins: int = 40,
+    **options: Unpack[ModelOptions],
+) -> Call[Progress, Embedded]:
+    """Which tokens write a channel of the residual stream (or, of the "unembedding", have their
+    logits raised and lowered by it): the `n` largest and smallest weights, a histogram of all, and
+    what each position adds.
+    """
+    fields, progress = sort_options(model, options)
+    request = EmbeddingColumn(channel=channel, of=of, n=n, n_bins=n_bins, **fields)
+
+    def read(received: Received) -> Embedded:
+        return Embedded(received.expect(EmbeddingColumnShown), received)
+
+    return Call(request, read, progress_only, progress=progress)
+
+
+def training(
+    model: str | None = None, *, metrics: Sequence[str] = (), n_points: int = 2000
+) -> Call[Progress, TrainingCurvesShown]:
+    """What was written down while a model was trained, as columns; `metrics` are patterns."""
+    name = DEFAULT_MODEL if model is None else model
+    request = TrainingCurves(id=UNSENT_ID, model=name, metrics=tuple(metrics), n_points=n_points)
+    return Call(request, whole(TrainingCurvesShown), progress_only)
 
 
 def tokenize(

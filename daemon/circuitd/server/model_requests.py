@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from circuit_protocol import inspection as i
 from circuit_protocol import requests as r
 from circuit_protocol.errors import CheckpointError, CircuitError, Forbidden, NotFound
 from circuit_protocol.replies import Done, ModelList, Resident, ResidentReport
@@ -14,6 +15,7 @@ from circuit_protocol.version import MAP_TENSOR
 from circuitd.server.catalog import Located
 from circuitd.server.replies import OpenRequest
 from circuitd.server.residents import Model
+from circuitd.store.train_curves import curves_file, read_curves
 
 if TYPE_CHECKING:
     from circuitd.server.front import Front, Handler
@@ -113,6 +115,30 @@ def resident_models(front: Front, entry: OpenRequest, request: r.ResidentModels)
     front.reply(entry, _report(front, entry, models))
 
 
+async def training(front: Front, entry: OpenRequest, request: i.TrainingCurves) -> None:
+    """What was written down while a model was trained; reads files, in a thread."""
+    located = front.dispatcher.catalog.locate(request.model, "float32")
+    if located is None:
+        raise NotFound(
+            "this model is not here yet", asked=request.model, hint="Load it: that fetches it"
+        )
+    directory = Path(located.key.path)
+
+    def read() -> i.TrainingCurvesShown:
+        curves = read_curves(curves_file(directory), request.metrics, request.n_points)
+        return i.TrainingCurvesShown(
+            id=request.id,
+            model=request.model,
+            path=str(curves.path),
+            n_lines=curves.n_lines,
+            steps=curves.steps,
+            metrics=tuple(i.Metric(name=name, values=v) for name, v in curves.columns.items()),
+            notes=curves.notes,
+        )
+
+    front.reply(entry, await asyncio.to_thread(read))
+
+
 def check_destination(
     front: Front, entry: OpenRequest, request: r.PackModel | r.UnpackModel
 ) -> None:
@@ -162,4 +188,5 @@ HANDLERS: Final[Mapping[type[r.Request], Handler]] = {
     r.UnloadModel: unload,
     r.PinModel: pin,
     r.ResidentModels: resident_models,
+    i.TrainingCurves: training,
 }

@@ -3,6 +3,7 @@
 from typing import Final, Literal
 
 from circuit_protocol import circuit_requests as cq
+from circuit_protocol import inspection as i
 from circuit_protocol import requests as r
 
 #: "front": answered here. "model": a worker that has the model resident. "worker": any worker.
@@ -50,6 +51,8 @@ ROUTES: Final[dict[type[r.Request], Route]] = {
     r.GetJob: "front",
     r.WatchJob: "front",
     r.CancelJob: "front",
+    i.EmbeddingColumn: "model",
+    i.TrainingCurves: "front",
     cq.Prune: "model",
     cq.Verify: "model",
     cq.ListCircuits: "front",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from circuit_protocol import circuit_requests, requests
+from circuit_protocol import circuit_requests, inspection, requests
 from circuitd.worker.handlers import (
     ablate,
     circuits,
     convert,
     describe,
+    embedding,
     evaluate,
     exchange,
     forward,
@@ -39,6 +40,7 @@ def all_handlers() -> Registry:
             requests.Hook: hook.run,
             requests.Ablate: ablate.run,
             requests.Reduce: reduce.run,
+            inspection.EmbeddingColumn: embedding.run,
             circuit_requests.Prune: prune.run,
             circuit_requests.Verify: verify.run,
             circuit_requests.MeasureCircuit: circuits.measure,
