@@ -39,8 +39,18 @@ def _circuit() -> Page:
     return CircuitPage()
 
 
+def _node() -> Page:
+    from circuit_tui.screens.node import NodePage
+
+    return NodePage()
+
+
 #: Every page by its place, imported when it is first gone to.
-PAGES: Final[dict[str, Callable[[], Page]]] = {"catalogue": _catalogue, "circuit": _circuit}
+PAGES: Final[dict[str, Callable[[], Page]]] = {
+    "catalogue": _catalogue,
+    "circuit": _circuit,
+    "node": _node,
+}
 
 
 class CircuitApp(App[None]):

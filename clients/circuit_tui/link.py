@@ -303,7 +303,7 @@ class Link:
                 except ConnectError as e:
                     if call.resend and not source.is_open:
                         continue  # asked again when the daemon is back
-                    self._deliver(asker, otherwise or self._show_problem, e)
+                    self._deliver(asker, otherwise or self.show_problem, e)
                     return
                 finally:
                     stream.cancel()
@@ -314,7 +314,7 @@ class Link:
         except Cancelled:
             pass
         except CircuitError as e:
-            self._deliver(asker, otherwise or self._show_problem, e)
+            self._deliver(asker, otherwise or self.show_problem, e)
         finally:
             if self._slots.get(place) is token:
                 del self._slots[place]
@@ -326,7 +326,8 @@ class Link:
         if asker.is_attached:
             asker.call_later(to, value)
 
-    def _show_problem(self, error: "CircuitError") -> None:
+    def show_problem(self, error: "CircuitError") -> None:
+        """Have the app say it."""
         self._app.post_message(Problem(error))
 
     # -------------------------------------------------------------------------------- the session
