@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from circuit_tui.keys import TABLE, bindings, written
+from circuit_tui.exporting import Exporting
+from circuit_tui.keys import PLACES, TABLE, bindings, written
 from circuit_tui.link import Link, LinkChanged, LinkState, Problem, SessionMoved
 from circuit_tui.loaded import Loaded
 from circuit_tui.measuring import Measuring
 from circuit_tui.names import TokenNames
+from circuit_tui.offering import OfferingDaemon
 from circuit_tui.options import Options
 from circuit_tui.paint.look import detect_look
 from circuit_tui.screens.page import Page
@@ -21,6 +23,8 @@ from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
 
 if TYPE_CHECKING:
+    from textual.widget import Widget
+
     from circuit_protocol.circuit_replies import CircuitShown
     from circuit_protocol.errors import CircuitError
     from circuit_protocol.replies import ModelDescription, TextPiece
@@ -45,15 +49,22 @@ def _node() -> Page:
     return NodePage()
 
 
+def _compare() -> Page:
+    from circuit_tui.screens.compare import ComparePage
+
+    return ComparePage()
+
+
 #: Every page by its place, imported when it is first gone to.
 PAGES: Final[dict[str, Callable[[], Page]]] = {
     "catalogue": _catalogue,
     "circuit": _circuit,
     "node": _node,
+    "compare": _compare,
 }
 
 
-class CircuitApp(App[None]):
+class CircuitApp(Exporting, OfferingDaemon):
     """The terminal UI."""
 
     TITLE = "circuit"
@@ -76,6 +87,9 @@ class CircuitApp(App[None]):
         self.loaded: Loaded | None = None
         self.load_error: CircuitError | None = None
         self.names = TokenNames()
+        self._link_shown = LinkState()
+        #: Pages that escape leads back to, the nearest last.
+        self._came_from: list[str] = []
         self.measuring = Measuring(self)
         self.look = detect_look(os.environ, options.color, ascii_only=options.ascii)
         self.link = Link(self, connect or self._reach, options.session)
@@ -113,11 +127,6 @@ class CircuitApp(App[None]):
         await self.link.close()
 
     # ---------------------------------------------------------------------------------- the scene
-
-    @property
-    def page(self) -> Page | None:
-        """The page in sight, also where a dialog lies on it."""
-        return next((s for s in reversed(self.screen_stack) if isinstance(s, Page)), None)
 
     def do(self, event: Event) -> None:
         """Change the scene, show it, and tell the shared session."""
@@ -215,10 +224,9 @@ class CircuitApp(App[None]):
         before, self._link_shown = self._link_shown, message.state
         if self.page is not None and self.page.is_mounted:
             self.page.hear_link(before, message.state)
+        self.offer_daemon(message.state)
         if message.state.phase == "refused" and before.phase != "refused" and message.state.error:
             self.on_problem(Problem(message.state.error))
-
-    _link_shown = LinkState()
 
     def on_problem(self, message: Problem) -> None:
         """Say what went wrong, what was found, and what to do."""
@@ -240,12 +248,43 @@ class CircuitApp(App[None]):
     def action_go(self, place: str) -> None:
         """To a page."""
         if place in PAGES and self.current_mode != place:
+            self._came_from = [*(p for p in self._came_from if p != place), self.current_mode]
             self.switch_mode(place)
 
     def action_cancel(self) -> None:
-        """Cancel what is waited for; else leave a dialog."""
-        if not self.link.drop_all() and len(self.screen_stack) > 1:
+        """Cancel what is waited for; else close a dialog; else back to the page before."""
+        if self.link.drop_all():
+            return
+        if len(self.screen_stack) > 1:
             self.pop_screen()
+        elif self._came_from:
+            self.switch_mode(self._came_from.pop())
+
+    def action_help(self) -> None:
+        """What this page is, and its keys."""
+        from circuit_tui.screens.help import Help
+
+        page = self.page
+        if page is None or len(self.screen_stack) > 1:
+            return
+        shown = {b.binding.id for b in page.active_bindings.values() if b.binding.id}
+        places = tuple(p for p in PLACES if any(id.startswith(f"{p}.") for id in shown))
+        own = sorted(places, key=lambda p: (p != page.PLACE, p == "app"))
+        self.push_screen(Help(page.PLACE.capitalize(), page.HELP_TEXT, tuple(own)))
+
+    def action_jump(self) -> None:
+        """Letters on everything that takes keys."""
+        from circuit_tui.screens.jump import Jump
+
+        page = self.page
+        if page is None or len(self.screen_stack) > 1:
+            return
+        targets = [w for w in page.focus_chain if w.region.area]
+        self.push_screen(Jump(targets), self._jumped)
+
+    def _jumped(self, target: "Widget | None") -> None:
+        if target is not None:
+            target.focus()
 
     def action_next_theme(self) -> None:
         """The next theme."""

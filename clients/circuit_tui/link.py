@@ -161,6 +161,10 @@ class Link:
         """Begin to connect, and go on trying."""
         self._spawn(self._keep_connected())
 
+    def starting(self) -> None:
+        """A daemon is being started; the next attempts will find it."""
+        self._tell(phase="starting")
+
     async def close(self) -> None:
         """Leave: cancel what is in flight and hang up. Jobs of the daemon go on."""
         for task in list(self._tasks):
@@ -178,7 +182,8 @@ class Link:
             try:
                 self._source = await self._connect()
             except ConnectError as e:
-                self._tell(phase="absent", error=e)
+                if self.state.phase != "starting":
+                    self._tell(phase="absent", error=e)
             except (CircuitError, InvalidRequest, OSError) as e:
                 self._tell(phase="refused", error=_as_error(e))
             if self._source is None:

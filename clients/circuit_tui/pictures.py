@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from circuit_client.export.layout import RANK_GAP, lay_out
+from circuit_client.export.layout import lay_out
 from circuit_client.graph import HEAD_KINDS, place_of
 from circuit_client.graph import Graph as CircuitGraph
 from circuit_client.render.heat import Scale, scale_for
@@ -21,8 +21,6 @@ from circuit_tui.paint.palette import dim, heat
 
 #: Edges this near to the strongest one are drawn thick.
 _THICK_SHARE: Final = 0.5
-#: How far above its row a row's name stands, in gaps between rows.
-_CAPTION_RISE: Final = 0.4
 
 
 def scales_of(graph: CircuitGraph) -> tuple[Scale, Scale]:
@@ -82,7 +80,7 @@ def picture_of(
             Caption(
                 _rank_name(rank.layer, rank.half, rank.name),
                 0.0,
-                rank.top - _CAPTION_RISE * RANK_GAP,
+                rank.top,
                 dim(look),
                 sticky=True,
             )
@@ -100,7 +98,8 @@ def _label(graph: CircuitGraph, i: int) -> str:
 
 
 def _rank_name(layer: int | None, half: str, name: str) -> str:
-    return name if layer is None else f"{layer}.{half}.{name}"
+    short = {"resid_delta": "out", "act_in": "in", "post_act": "neurons"}.get(name, name)
+    return name if layer is None else f"{layer}.{half} {short}"
 
 
 def ego_picture(

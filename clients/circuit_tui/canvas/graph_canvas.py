@@ -10,9 +10,11 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
+from circuit_client.render.text_width import width as text_width
 from circuit_tui.canvas.cells import Cells
 from circuit_tui.canvas.graph import (
     EMPTY,
+    LABEL_COLUMNS,
     Graph,
     draw_captions,
     draw_edges,
@@ -93,9 +95,22 @@ class GraphCanvas(CellCanvas, can_focus=True):
         if self._viewport is not None:
             return self._viewport
         width, height = self.size
-        return Viewport.fitting(
-            self._graph.positions, width, height, margin=self._margin, square=self._square
+        left, right = self._room_beside(width)
+        fitted = Viewport.fitting(
+            self._graph.positions,
+            width - left - right,
+            height,
+            margin=self._margin,
+            square=self._square,
         )
+        return fitted.panned(-left, 0)
+
+    def _room_beside(self, width: int) -> tuple[int, int]:
+        """Columns kept free for the names of rows at the left, for a last label at the right."""
+        names = [text_width(caption.text) for caption in self._graph.captions if caption.sticky]
+        labels = [text_width(label) for label in self._graph.labels]
+        left, right = max(names, default=-1) + 1, min(LABEL_COLUMNS, max(labels, default=0)) // 2
+        return (left, right) if left + right < width // 3 else (0, 0)
 
     def show(self, graph: Graph, *, selected: int | None = None, keep_view: bool = False) -> None:
         """Show another graph, all of it unless `keep_view`."""

@@ -55,7 +55,6 @@ class Catalogue(Page):
     DEFAULT_CSS = """
     Catalogue #lists { width: 44; }
     Catalogue.-narrow #lists { width: 1fr; }
-    Catalogue.-narrow #lists.-away { display: none; }
     Catalogue #models-pane { height: auto; max-height: 9; }
     Catalogue #models-pane Rows { height: auto; max-height: 7; }
     Catalogue #about { height: auto; max-height: 9; padding: 1 1 0 2; color: $text-muted; }
@@ -155,8 +154,8 @@ class Catalogue(Page):
         if status is not None:
             from circuit_client.render.table import nbytes
 
-            used = f"{nbytes(status.used_nbytes)} in memory"
-            if status.budget_nbytes:
+            used = f"{nbytes(status.used_nbytes)} in memory" if resident else "none in memory"
+            if resident and status.budget_nbytes:
                 used += f" of {nbytes(status.budget_nbytes)}"
             self.query_one("#models-pane", Pane).note(used)
 
@@ -174,6 +173,7 @@ class Catalogue(Page):
             some = [by_id[i] for i in self._recent if i in by_id]
         else:
             some = [s for s in self._here if task in (None, ALL_TASKS, s.task)]
+            some.sort(key=lambda s: (s.task, s.measured.k))
         some = matching(some, words)
         empty = (
             "no circuit contains these words" if words else "no circuit yet: find one with a prune"

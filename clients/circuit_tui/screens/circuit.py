@@ -79,7 +79,6 @@ class CircuitPage(Operating):
     CircuitPage #effect-pane { height: 9; }
     CircuitPage.-vast #effect-pane { height: 11; }
     CircuitPage.-narrow #side, CircuitPage.-narrow #main { width: 1fr; }
-    CircuitPage.-narrow .-away { display: none; }
     CircuitPage.-narrow Pane { height: 1fr; max-height: 100%; }
     CircuitPage ContentSwitcher { height: 1fr; }
     CircuitPage #matrix-view { height: auto; max-height: 60%; }

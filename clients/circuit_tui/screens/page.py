@@ -6,11 +6,12 @@ not on top), `show_link` when the link did. It never changes either itself: it a
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
@@ -32,6 +33,11 @@ E = TypeVar("E")
 R = TypeVar("R")
 
 
+#: Below so many columns panes become tabs; from so many on there is room to spare.
+NARROW: Final = 100
+VAST: Final = 160
+
+
 class Page(Screen[None]):
     """One screen of the app."""
 
@@ -44,13 +50,14 @@ class Page(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("page"))
     #: Its panes by id, in the order that tab goes through, and their names.
     PANES: ClassVar[dict[str, str]] = {}
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-vast")]  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: Scene | None = None
         self._seen_circuit: Loaded | None = None
         self._has_seen_circuit = False
+        #: Whether its widgets are there to be shown something.
+        self.is_ready = False
 
     @property
     def circuit_app(self) -> "CircuitApp":
@@ -79,15 +86,26 @@ class Page(Screen[None]):
 
     def on_mount(self) -> None:
         """Show what is."""
+        self.is_ready = True
         self.refresh_page()
 
     def on_screen_resume(self) -> None:
-        """Catch up with what changed meanwhile."""
-        if self.is_mounted:
-            self.refresh_page()
+        """Catch up with what changed meanwhile, the terminal's size included."""
+        self._take_width(self.app.size.width)
+        self.refresh_page()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Panes become tabs where there is no room for all of them."""
+        self._take_width(event.size.width)
+
+    def _take_width(self, columns: int) -> None:
+        self.set_class(columns < NARROW, "-narrow")
+        self.set_class(columns >= VAST, "-vast")
 
     def refresh_page(self) -> None:
         """Show the link and, if it is another one than last seen, the scene."""
+        if not self.is_ready:
+            return
         app = self.circuit_app
         self.query_one(TopBar).show(app.scene, app.link.state, self.place_name())
         if self._seen is not app.scene:
@@ -100,6 +118,8 @@ class Page(Screen[None]):
 
     def hear_link(self, before: LinkState, after: LinkState) -> None:
         """The link changed."""
+        if not self.is_ready:
+            return
         self.query_one(TopBar).show(self.scene, after, self.place_name())
         self.show_link(before, after)
 
@@ -148,10 +168,7 @@ class Page(Screen[None]):
 
     def show_pane(self, pane: str) -> None:
         """Bring a pane into sight, and give it the keys."""
-        for found in self.query(Pane):
-            found.set_class(found.id == pane, "-active")
-        for tabs in self.query(PaneTabs):
-            tabs.active = pane
+        self._mark_active(pane)
         target = next(
             (
                 w
@@ -172,10 +189,18 @@ class Page(Screen[None]):
         """The pane with the keys is the active one."""
         pane = next((n.id for n in event.widget.ancestors if isinstance(n, Pane)), None)
         if pane is not None:
-            for found in self.query(Pane):
-                found.set_class(found.id == pane, "-active")
-            for tabs in self.query(PaneTabs):
-                tabs.active = pane
+            self._mark_active(pane)
+
+    def _mark_active(self, pane: str) -> None:
+        away: dict[Widget, bool] = {}
+        for found in self.query(Pane):
+            found.set_class(found.id == pane, "-active")
+            if isinstance(found.parent, Vertical):
+                away[found.parent] = away.get(found.parent, True) and found.id != pane
+        for container, is_away in away.items():
+            container.set_class(is_away, "-away")
+        for tabs in self.query(PaneTabs):
+            tabs.active = pane
 
     def action_next_pane(self, by: int) -> None:
         """The keys go to the next pane."""

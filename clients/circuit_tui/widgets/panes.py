@@ -21,6 +21,7 @@ from circuit_client.render.text_width import truncate, width
 class PaneTitle(Widget):
     """The line above a pane: its name, and a word about what is in it."""
 
+    SCOPED_CSS = False  # how it looks depends on what is around it
     DEFAULT_CSS = """
     PaneTitle { height: 1; color: $text-muted; }
     Pane:focus-within > PaneTitle { color: $text-primary; text-style: bold; }
@@ -44,11 +45,13 @@ class PaneTitle(Widget):
 class Pane(Vertical):
     """A part of a page under a title."""
 
+    SCOPED_CSS = False
     DEFAULT_CSS = """
     Pane { width: 1fr; height: 1fr; }
     Page.-narrow Pane { display: none; }
     Page.-narrow Pane.-active { display: block; }
     Page.-narrow Pane > PaneTitle { display: none; }
+    Page.-narrow .-away { display: none; }
     """
 
     def __init__(self, title: str, *children: Widget, id: str, classes: str | None = None) -> None:
@@ -78,6 +81,7 @@ class Pane(Vertical):
 class PaneTabs(Widget):
     """The panes' names in a line, on narrow pages only."""
 
+    SCOPED_CSS = False
     DEFAULT_CSS = """
     PaneTabs { height: 1; display: none; }
     Page.-narrow PaneTabs { display: block; }

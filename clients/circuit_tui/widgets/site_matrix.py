@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from circuit_client.render.heat import Scale
-from circuit_client.render.text_width import pad
+from circuit_client.render.text_width import pad, truncate
 from circuit_client.views.matrix import MatrixCell, SiteMatrix
 from circuit_tui.canvas.cells import Cells
 from circuit_tui.canvas.widget import CellCanvas
@@ -21,6 +21,7 @@ from circuit_tui.paint.palette import dim, heat, selected
 
 _GUTTER: Final = 7
 _COLUMNS: Final = 8
+_SHORTEST: Final = ("a.in", "q", "k", "v", "a.out", "m.in", "mlp", "m.out")
 _SHORT: Final = {
     "attn.act_in": "attn in",
     "attn.q": "q",
@@ -86,7 +87,8 @@ class MatrixView(CellCanvas, can_focus=True):
         quiet, colors = self.ink(dim(self.look)), heat(self.look)
         columns = self._columns(cells.width)
         for c, kind in enumerate(self._matrix.kinds):
-            name = pad(_SHORT.get(kind, kind)[: columns - 1], columns - 1, "right")
+            name = _SHORT.get(kind, kind) if columns > _COLUMNS else _SHORTEST[c]
+            name = pad(truncate(name, columns - 1), columns - 1, "right")
             cells.text(_GUTTER + c * columns, 0, name, quiet)
         self._top = max(min(self._top, self.cursor[0]), self.cursor[0] - cells.height + 2)
         for r in range(self._top, len(self._matrix.layers)):
