@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import (
     concurrency,
+    cuda,
     editing,
     footprint,
     forwards,
@@ -58,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "paper_circuits": paper_circuits.measure,
     "planted": planted_truth.measure,
     "prune_memory": prune_memory.measure,
+    "cuda": cuda.measure,
 }
 
 

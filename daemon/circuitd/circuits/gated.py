@@ -66,7 +66,8 @@ class Gated:
         self.ablated = ablated.detach().float().cpu()
         reason = why_not(weights) if sparse else "it was asked for"
         self._sparse = _SparseGated(weights) if reason is None else None
-        self.execution = "sparse" if reason is None else f"dense, since {reason}"
+        is_sparse = reason is None or weights.multiplies_nonzeros
+        self.execution = "sparse" if is_sparse else f"dense, since {reason}"
 
     def holding(self, ablated: Tensor) -> Gated:
         """The same network with other ablated values [n_nodes]; they share the sparse layout."""

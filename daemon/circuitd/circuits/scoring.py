@@ -12,7 +12,7 @@ from torch import Tensor
 
 def answer_logits(logits: Tensor, answers: Tensor) -> Tensor:
     """Logits [B, 2] of right and wrong answer: logits [B, V], answers [B, 2] token ids."""
-    return logits.float().gather(-1, answers)
+    return logits.float().gather(-1, answers.to(logits.device))
 
 
 def two_token_losses(answered: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 The sink is one more key per head, with logit `sink_logit` (unscaled) and value zero: it takes up
 probability and adds nothing. Both ways of computing have it, so no kernel can drop it silently:
-the fused one gets a real extra key of zeros, whose score is the additive mask's last column.
+the fused one gets a real extra key of zeros, whose score is the additive mask's last column, and
+the kernel for CUDA starts its sums with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from circuitd.engine.cuda import available as cuda
 from circuitd.engine.precision import wide
 
 
@@ -61,6 +63,11 @@ def attend(
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, sink_logit: Tensor | None) -> Tensor:
+    if cuda.why_not(q.device) is None:
+        from circuitd.engine.cuda import attention
+
+        if attention.covers(q, k, v):
+            return attention.attend(q, k, v, sink_logit)
     n_queries, n_keys = q.shape[2], k.shape[2]
     if sink_logit is None:
         if n_queries == n_keys:

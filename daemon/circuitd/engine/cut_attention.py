@@ -13,7 +13,7 @@ def cut_projections(cuts: EdgeCuts, layer: Layer, i: int, h: Tensor, qkv: Tensor
     """The projections `qkv` [B, T, 3, H*D] of `h` [B, T, d_in] without the edges cut from it."""
     source, d = f"{i}.attn.act_in", qkv.shape[-1]
     parts = [
-        cuts.apply(source, f"{i}.attn.{name}", part, h, layer.c_attn[n * d : (n + 1) * d])
+        cuts.apply(source, f"{i}.attn.{name}", part, h, layer.matrices.c_attn, first_row=n * d)
         for n, (name, part) in enumerate(zip("qkv", qkv.unbind(2), strict=True))
     ]
     return torch.stack(parts, dim=2)
@@ -34,4 +34,4 @@ def cut_values(
     filled = cuts.filled(source, target, v.transpose(1, 2).reshape(B, S, H * D))
     filled = filled.view(B, S, H, D).transpose(1, 2)
     y_filled = (pattern[..., :S] @ filled).transpose(1, 2).reshape(y.shape)
-    return cuts.replace(source, target, delta, y, y_filled, layer.attn_proj)
+    return cuts.replace(source, target, delta, y, y_filled, layer.matrices.attn_proj)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.errors import InterventionError, PlanError
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.sites import site_named
 from circuitd.engine.window import Window
 
@@ -76,21 +77,39 @@ class EdgeCuts:
         filled[e.rows, :, e.sources] = e.fills.to(value.dtype)
         return filled
 
-    def apply(self, source: str, target: str, pre: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+    def apply(
+        self,
+        source: str,
+        target: str,
+        pre: Tensor,
+        value: Tensor,
+        matrix: WeightMatrix,
+        first_row: int = 0,
+    ) -> Tensor:
         """`pre` [B, T, target width] without what flowed along the cut edges of this matrix.
 
-        `value` [B, T, source width] is what `weight` [target width, source width] multiplied.
+        `value` [B, T, source width] is what was multiplied by the rows of `matrix` […, source
+        width] from `first_row` on.
         """
         if not self.reads(source, target):
             return pre
-        return self.replace(source, target, pre, value, self.filled(source, target, value), weight)
+        filled = self.filled(source, target, value)
+        return self.replace(source, target, pre, value, filled, matrix, first_row)
 
     def replace(
-        self, source: str, target: str, pre: Tensor, value: Tensor, filled: Tensor, weight: Tensor
+        self,
+        source: str,
+        target: str,
+        pre: Tensor,
+        value: Tensor,
+        filled: Tensor,
+        matrix: WeightMatrix,
+        first_row: int = 0,
     ) -> Tensor:
         """As `apply`, when what the cut edges carry was computed elsewhere (`filled`)."""
         e = self._entries[source, target]
-        change = (filled - value)[e.rows, :, e.sources] * weight[e.targets, e.sources][:, None]
+        weights = matrix.entries(first_row + e.targets, e.sources)
+        change = (filled - value)[e.rows, :, e.sources] * weights[:, None]
         positions = torch.arange(pre.shape[1], device=pre.device)
         at = (e.rows[:, None], positions[None], e.targets[:, None])
         return pre.index_put(at, change, accumulate=True)

@@ -106,8 +106,7 @@ def _run(
             if sparse is not None:
                 x = sparse(tokens, lengths, taps, start_layer or 0, resid)
             else:
-                x = embed(weights, tokens, start=0) if resid is None else resid
-                x = blocks(weights, x, taps, start_layer or 0, cache=None)
+                x = _dense(weights, tokens, taps, plan, start_layer or 0, resid)
             x = final_norm(weights, x, taps)
         except Stopped:
             return Run(records=taps.records, indices=taps.indices, execution=execution)
@@ -117,9 +116,24 @@ def _run(
 def _choose(weights: Weights, plan: Plan) -> tuple[SparseBlocks | None, str]:
     """The sparse blocks if this pass can run on them, and what `Run.execution` says."""
     if weights.sparse is None:
-        return None, "dense"
+        return None, "sparse" if weights.multiplies_nonzeros else "dense"
     reason = weights.sparse.why_not(plan)
     return (weights.sparse, "sparse") if reason is None else (None, f"dense, since {reason}")
+
+
+def _dense(
+    weights: Weights, tokens: Tensor, taps: Taps, plan: Plan, first: int, resid: Tensor | None
+) -> Tensor:
+    """The blocks one after the other, from layer `first` on where `resid` is given."""
+
+    def compute(tokens: Tensor) -> Tensor:
+        x = embed(weights, tokens, start=0) if resid is None else resid
+        return blocks(weights, x, taps, first, cache=None)
+
+    depends_on_shape_alone = resid is None and taps.is_idle and not plan.is_differentiable
+    if weights.replays is None or not depends_on_shape_alone:
+        return compute(tokens)
+    return weights.replays(tokens, compute)
 
 
 def embed(weights: Weights, tokens: Tensor, start: int) -> Tensor:
@@ -166,7 +180,7 @@ def _attention(
     h = _with_positions(h, layer.attn_pos, cache)
     h = taps(f"{i}.attn.act_in", abs_top_k(h, config.kept("attn_in")))
 
-    qkv = F.linear(h, layer.c_attn, layer.c_attn_bias).view(B, T, 3, config.d_attn)
+    qkv = layer.matrices.c_attn(h, layer.c_attn_bias).view(B, T, 3, config.d_attn)
     if taps.cuts:
         qkv = cut_projections(taps.cuts, layer, i, h, qkv)
     kept = [config.kept("attn_q"), config.kept("attn_k"), config.kept("attn_v")]
@@ -192,7 +206,7 @@ def _attention(
     y = attend(q, k, v, layer.sink_logit, tap_pattern if looks_at_pattern else None)  # [B, H, T, D]
     y = taps(f"{i}.attn.y", y.transpose(1, 2).reshape(B, T, config.d_attn))
 
-    delta = F.linear(y, layer.attn_proj, layer.attn_proj_bias)
+    delta = layer.matrices.attn_proj(y, layer.attn_proj_bias)
     if taps.cuts:
         delta = cut_values(taps.cuts, layer, i, seen[0], v, y, delta)
     return taps(f"{i}.attn.resid_delta", abs_top_k(delta, config.kept("attn_out")))
@@ -205,13 +219,15 @@ def _mlp(
     h = _with_positions(h, layer.mlp_pos, cache)
     h = taps(f"{i}.mlp.act_in", abs_top_k(h, config.kept("mlp_in")))
 
-    pre = F.linear(h, layer.c_fc, layer.c_fc_bias)
-    h = taps.cuts.apply(f"{i}.mlp.act_in", f"{i}.mlp.post_act", pre, h, layer.c_fc)
+    pre = layer.matrices.c_fc(h, layer.c_fc_bias)
+    source, target = f"{i}.mlp.act_in", f"{i}.mlp.post_act"
+    h = taps.cuts.apply(source, target, pre, h, layer.matrices.c_fc)
     h = F.gelu(h) if config.activation_type == "gelu" else F.relu(h)
     h = taps(f"{i}.mlp.post_act", abs_top_k(h, config.kept("mlp_neuron")))
 
-    delta = F.linear(h, layer.mlp_proj, layer.mlp_proj_bias)
-    delta = taps.cuts.apply(f"{i}.mlp.post_act", f"{i}.mlp.resid_delta", delta, h, layer.mlp_proj)
+    delta = layer.matrices.mlp_proj(h, layer.mlp_proj_bias)
+    source, target = target, f"{i}.mlp.resid_delta"
+    delta = taps.cuts.apply(source, target, delta, h, layer.matrices.mlp_proj)
     return taps(f"{i}.mlp.resid_delta", abs_top_k(delta, config.kept("mlp_out")))
 
 

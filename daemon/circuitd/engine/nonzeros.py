@@ -7,13 +7,17 @@ the sparse kernels read. An entry counts as zero only if all its bits are zero, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from circuitd.engine import device as engine_device
+
+if TYPE_CHECKING:
+    from circuitd.engine.cuda.product import CudaProduct
 
 Array = np.ndarray[Any, Any]
 
@@ -81,9 +85,19 @@ class Nonzeros:
 
 
 class WeightMatrix:
-    """One linear weight [n_out, n_in], held as what it was read as until dense is asked for."""
+    """One linear weight [n_out, n_in], held as what it was read as until dense is asked for.
 
-    def __init__(self, held: Tensor | Nonzeros, dtype: torch.dtype, device: torch.device) -> None:
+    `product` multiplies by the nonzeros where that was found to be faster, on CUDA.
+    """
+
+    def __init__(
+        self,
+        held: Tensor | Nonzeros,
+        dtype: torch.dtype,
+        device: torch.device,
+        product: CudaProduct | None = None,
+    ) -> None:
+        self.product = product
         self.shape: tuple[int, int] = (held.shape[0], held.shape[1])
         self._nonzeros = held if isinstance(held, Nonzeros) else None
         self._dense = held if isinstance(held, Tensor) else None
@@ -94,10 +108,27 @@ class WeightMatrix:
         """A matrix that is dense already."""
         return cls(dense, dense.dtype, dense.device)
 
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """W x + bias for each `x` [..., n_in]: [..., n_out]."""
+        if self.product is not None:
+            return self.product(x, bias)
+        return F.linear(x, self.dense, bias)
+
+    def multiplied_by(self, product: CudaProduct | None) -> WeightMatrix:
+        """The same matrix, multiplied by its nonzeros, which then are all that is held of it; or
+        densely.
+        """
+        held = self._dense if self._nonzeros is None else self._nonzeros
+        assert held is not None  # one of the two is held
+        if product is not None:
+            held = self.nonzeros
+        return WeightMatrix(held, self._dtype, self._device, product)
+
     @property
     def nbytes(self) -> int:
         """Bytes held now: more once it was asked for dense."""
-        return sum(held.nbytes for held in (self._nonzeros, self._dense) if held is not None)
+        held = (self._nonzeros, self._dense, self.product)
+        return sum(part.nbytes for part in held if part is not None)
 
     @property
     def dense_nbytes(self) -> int:
@@ -156,6 +187,13 @@ class WeightMatrix:
             return float(self._nonzeros.block(np.array([row]), np.array([column]))[0, 0])
         assert self._dense is not None  # one of the two is held
         return float(self._dense[row, column])
+
+    def entries(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The weights at `rows[i]`, `columns[i]`: [n]."""
+        if self._dense is not None:
+            return self._dense[rows, columns]
+        found = [self.entry(*at) for at in zip(rows.tolist(), columns.tolist(), strict=True)]
+        return torch.tensor(found, dtype=self._dtype, device=self._device)
 
     def count_nonzero(self) -> int:
         """How many entries differ from zero."""

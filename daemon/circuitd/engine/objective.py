@@ -15,7 +15,8 @@ from circuitd.engine.window import Window
 def last_positions(window: Window) -> Tensor:
     """Each row's last real position, int64 [B]."""
     if window.lengths is None:
-        return window.index([window.n_positions - 1] * window.n_rows)
+        last = window.n_positions - 1
+        return torch.full((window.n_rows,), last, dtype=torch.int64, device=window.device)
     return window.index(list(window.lengths)) - 1
 
 

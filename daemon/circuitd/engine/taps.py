@@ -87,6 +87,11 @@ class Taps:
         """Whether the value of `site` must exist as a tensor of its own."""
         return site in self._stops
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the pass is what it would be without a plan."""
+        return not self._stops and not self.cuts
+
     def check_cancelled(self) -> None:
         """Raise `Cancelled` when the caller no longer wants the answer."""
         if self._plan.cancelled is not None and self._plan.cancelled():

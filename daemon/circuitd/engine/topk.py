@@ -10,6 +10,9 @@ of the int32 (int16) view is SIMD there. Measured, one core, 64 rows, k = width/
     width 256    this 2.2    torch.topk + scatter 3.2    torch.kthvalue 4.0
     width 1024   this 4.7    torch.topk + scatter 10     torch.kthvalue 15
 
+On CUDA a kernel selects in one pass over memory (`engine/cuda/select.py`); where Triton is missing,
+torch.topk and two more passes do.
+
 `abs -> in-place ge_ -> mul` writes 0.0/1.0 straight into the magnitudes; `torch.where` on a bool
 mask costs eight times as much.
 """
@@ -19,6 +22,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+
+from circuitd.engine.cuda import available as cuda
 
 _SAME_SIZE_INTEGER = {
     torch.float32: torch.int32,
@@ -36,12 +41,16 @@ def abs_top_k(x: Tensor, k: int | None) -> Tensor:
     """
     if k is None or k >= x.shape[-1]:
         return x
+    if cuda.why_not(x.device) is None:
+        from circuitd.engine.cuda import select
+
+        if select.covers(x):
+            return select.keep_largest(x, k)
     magnitude = x.detach().abs()
     threshold = _kth_largest(magnitude, k)
     kept = magnitude.ge(threshold) if x.requires_grad else None
     mask = magnitude.ge_(threshold)  # in place: 1.0 where kept
-    n_rows = x.numel() // x.shape[-1]
-    if int(torch.count_nonzero(mask)) != n_rows * k and _tie_matters(mask, threshold, k, kept):
+    if _may_tie(mask, threshold, k, kept):
         mask = _drop_surplus_ties(x.detach().abs(), threshold, k, x.dtype)
         kept = mask.bool() if kept is not None else None
     return x * mask if kept is None else torch.where(kept, x, 0.0)
@@ -58,8 +67,13 @@ def _kth_largest(magnitude: Tensor, k: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(kth)).view(magnitude.dtype)
 
 
-def _tie_matters(mask: Tensor, threshold: Tensor, k: int, kept: Tensor | None) -> bool:
+def _may_tie(mask: Tensor, threshold: Tensor, k: int, kept: Tensor | None) -> bool:
     """Whether surplus kept entries change anything: tied zeros do not, save for a gradient."""
+    if mask.device.type != "cpu":
+        return True  # the answer would cost more than it saves: the host would wait for the device
+    n_rows = mask.numel() // mask.shape[-1]
+    if int(torch.count_nonzero(mask)) == n_rows * k:
+        return False
     if kept is not None:
         return True
     return bool(((mask.sum(-1, keepdim=True) > k) & (threshold > 0)).any())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from circuitd.engine.nonzeros import Nonzeros, WeightMatrix
 from circuitd.engine.precision import wide
 
 if TYPE_CHECKING:
+    from circuitd.engine.cuda.replay import Replays
     from circuitd.engine.sparse.blocks import SparseBlocks
 
 #: A causal-mask buffer of old files; it says nothing that the network needs.
@@ -128,13 +130,21 @@ class Weights:
     other_nbytes: int
     #: The blocks on their nonzeros, where that was found to be faster: see `engine.sparse.choice`.
     sparse: SparseBlocks | None = None
+    #: Passes on CUDA that are replayed as graphs.
+    replays: Replays | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes held now, each tensor once, tied or not; more once a matrix was made dense."""
         beside = 0 if self.sparse is None else self.sparse.weights.nbytes
         matrices = sum(m.nbytes for layer in self.layers for m in layer.matrices)
-        return self.other_nbytes + matrices + beside
+        captured = 0 if self.replays is None else self.replays.nbytes
+        return self.other_nbytes + matrices + beside + captured
+
+    @cached_property
+    def multiplies_nonzeros(self) -> bool:
+        """Whether products are taken over nonzeros though `sparse` is not there: on CUDA."""
+        return any(m.product is not None for layer in self.layers for m in layer.matrices)
 
     @property
     def device(self) -> torch.device:
@@ -178,7 +188,8 @@ class Weights:
                 return taken[name]
 
             # Only there do kernels read nonzeros; elsewhere dense is what will be asked for.
-            keeps_nonzeros = torch.device(device).type == "cpu" and dtype == torch.float32
+            on = torch.device(device).type
+            keeps_nonzeros = on == "cuda" or (on == "cpu" and dtype == torch.float32)
 
             def matrix(name: str) -> WeightMatrix:
                 value = state[name]

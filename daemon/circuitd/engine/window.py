@@ -45,12 +45,18 @@ class Window:
 
     def tensor(self, values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """`values` on this window's device, in its dtype unless another is given."""
-        moved = values.to(self.device, dtype or self.dtype)
+        moved = self._moved(values, dtype or self.dtype)
         return moved.clone() if self.builds_graph and moved.is_inference() else moved
 
     def index(self, values: list[int]) -> Tensor:
         """A list of indices as int64 on this window's device."""
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
+        return self._moved(torch.tensor(values, dtype=torch.int64), torch.int64)
+
+    def _moved(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.device.type != "cuda" or values.device.type != "cpu":
+            return values.to(self.device, dtype)
+        # From pageable memory the host would wait until the device has done all its work so far.
+        return values.to(dtype).pin_memory().to(self.device, non_blocking=True)
 
     def resolve(self, positions: Positions, refuse: Refusal) -> list[list[int]]:
         """Absolute positions, one list that holds for all rows or one list per row.

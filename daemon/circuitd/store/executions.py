@@ -12,6 +12,7 @@ import logging
 import platform
 import secrets
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import torch
@@ -19,6 +20,7 @@ import torch
 from circuitd import __version__
 from circuitd.engine.sparse.choice import Choice
 
+_CPU: Final = torch.device("cpu")
 _log = logging.getLogger(__name__)
 
 
@@ -38,34 +40,42 @@ class Executions:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def find(self, model_hash: str) -> Choice | None:
-        """What was measured for this model here, if anything was."""
+    def find(
+        self, model_hash: str, device: torch.device = _CPU, dtype: torch.dtype = torch.float32
+    ) -> Choice | None:
+        """What was measured for this model on `device` in `dtype`, if anything was."""
         if self._directory is None:
             return None
         try:
-            text = self._path(model_hash).read_bytes()
+            text = self._path(model_hash, device, dtype).read_bytes()
             measured = msgspec.json.decode(text, type=_Measured)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
             _log.warning("the execution of %s is measured again: %s", model_hash[:12], error)
             return None
-        if measured.machine != _machine():
+        if measured.machine != _machine(device):
             return None
         return Choice(measured.is_sparse, measured.reason, measured.dense_s, measured.sparse_s)
 
-    def keep(self, model_hash: str, choice: Choice) -> None:
+    def keep(
+        self,
+        model_hash: str,
+        choice: Choice,
+        device: torch.device = _CPU,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """Remember `choice`, or log why that is impossible."""
         if self._directory is None:
             return
         measured = _Measured(
-            machine=_machine(),
+            machine=_machine(device),
             is_sparse=choice.is_sparse,
             reason=choice.reason,
             dense_s=choice.dense_s,
             sparse_s=choice.sparse_s,
         )
-        path = self._path(model_hash)
+        path = self._path(model_hash, device, dtype)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,15 +86,19 @@ class Executions:
                 temporary.unlink()
             _log.warning("the execution of %s is not remembered: %s", model_hash[:12], error)
 
-    def _path(self, model_hash: str) -> Path:
+    def _path(self, model_hash: str, device: torch.device, dtype: torch.dtype) -> Path:
         assert self._directory is not None  # the callers looked
-        return self._directory / f"{model_hash}.json"
+        where = (
+            "" if device.type == "cpu" else f".{device.type}.{str(dtype).removeprefix('torch.')}"
+        )
+        return self._directory / f"{model_hash}{where}.json"
 
 
-def _machine() -> dict[str, str]:
+def _machine(device: torch.device) -> dict[str, str]:
     """What a measurement depends on besides the model."""
+    is_cuda = device.type == "cuda"
     return {
-        "processor": _processor(),
+        "processor": torch.cuda.get_device_name(device) if is_cuda else _processor(),
         "threads": str(torch.get_num_threads()),
         "circuitd": __version__,
         "torch": str(torch.__version__),

@@ -108,7 +108,8 @@ def is_fatal(error: Exception) -> bool:
     """Whether the process must end: after a failed kernel a CUDA context answers nothing more."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    lost = ("CUDA error", "Triton Error [CUDA]")
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in lost)
 
 
 def _from_engine(error: engine.EngineError) -> CircuitError:

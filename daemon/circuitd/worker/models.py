@@ -209,11 +209,12 @@ class Models:
 
     def _choose(self, weights: Weights, model_hash: str) -> tuple[Weights, str]:
         """The weights on their fastest execution, measured if it was not yet; and its summary."""
-        choice = None if why_not(weights) else self._executions.find(model_hash)
+        where = (weights.device, weights.dtype)
+        choice = None if why_not(weights) else self._executions.find(model_hash, *where)
         if choice is None:
             choice = choose(weights)
             if choice.dense_s:  # it was measured
-                self._executions.keep(model_hash, choice)
+                self._executions.keep(model_hash, choice, *where)
         return apply(weights, choice), choice.summary
 
 

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from any_plan import assert_same, plans
 from circuitd.engine import interventions as acts
 from circuitd.engine.config import LOCATIONS
 from circuitd.engine.cuts import Cut
 from circuitd.engine.errors import Cancelled
 from circuitd.engine.gpt import forward, forward_from
 from circuitd.engine.plan import Gradient, LogitDifference, Plan, Record
-from circuitd.engine.sites import sites, sites_by_name
+from circuitd.engine.sites import sites_by_name
 from circuitd.engine.sparse.blocks import SparseBlocks
 from circuitd.engine.sparse.choice import Choice, apply, choose
 from circuitd.engine.sparse.matrices import SparseWeights
@@ -44,85 +45,13 @@ def on_nonzeros(weights, is_sparse=(True, True, True, True), n_threads=2):
     return dataclasses.replace(weights, sparse=SparseBlocks(nonzeros, n_threads))
 
 
-def assert_same(found, expected, lengths, n_positions):
-    """Equal at every real token; what stands at padding means nothing."""
-    lengths = torch.tensor(lengths)
-    is_real = torch.arange(n_positions) < lengths[:, None]
-
-    def close(a, b):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-    assert found.records.keys() == expected.records.keys()
-    for name, value in expected.records.items():
-        of_queries = name.endswith("pattern")
-        a, b = (x.transpose(1, 2) if of_queries else x for x in (found.records[name], value))
-        close(a[is_real], b[is_real])
-    if expected.logits is not None:
-        by_token = expected.logits.ndim == 3
-        close(*((x.logits[is_real] if by_token else x.logits) for x in (found, expected)))
-    if expected.loss is not None:
-        close(found.loss, expected.loss)
-        close(found.token_loss, expected.token_loss)
-
-
-@st.composite
-def interventions(draw, config, n_rows, n_positions, seed):
-    """One intervention of any kind that its site takes, on any selection."""
-    site = draw(st.sampled_from(sites(config)))
-    random = torch.Generator().manual_seed(seed)
-
-    def values(*shape):
-        return torch.randn(shape, generator=random)
-
-    selection = {}
-    if draw(st.booleans()):
-        selection["positions"] = tuple(draw(st.sets(st.integers(0, n_positions - 1), min_size=1)))
-    if draw(st.booleans()):
-        selection["rows"] = tuple(draw(st.sets(st.integers(0, n_rows - 1), min_size=1)))
-    if site.kind == "pattern":
-        return draw(
-            st.sampled_from([acts.Zero(site.name, **selection), acts.Scale(site.name, 0.5)])
-        )
-    width = site.width
-    patch = acts.Patch if site.is_activation else acts.Freeze
-    makers = [
-        lambda: acts.Zero(site.name, **selection),
-        lambda: acts.Mean(site.name, values(width), **selection),
-        lambda: acts.Set(site.name, 0.7, **selection),
-        lambda: acts.Scale(site.name, 1.5, **selection),
-        lambda: acts.Add(site.name, values(width), **selection),
-        lambda: acts.Clamp(site.name, -0.2, 0.4, **selection),
-        lambda: acts.Project(site.name, values(1, width), keep=False, **selection),
-        lambda: patch(site.name, values(n_rows, n_positions, width), **selection),
-        lambda: acts.Keep(site.name, values(width) > 0, values(width), **selection),
-        lambda: acts.Gate(site.name, values(n_rows, width).sigmoid(), None, **selection),
-    ]
-    return draw(st.sampled_from(makers))()
-
-
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), config=configs(), seed=st.integers(0, 2**16))
 def test_any_plan_on_any_network_equals_the_dense_execution(data, config, seed):
     weights = random_model(config, seed)
     n_rows, n_positions = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 12))
-    lengths = data.draw(st.lists(st.integers(1, n_positions), min_size=n_rows, max_size=n_rows))
     tokens = tokens_for(config, n_rows, n_positions, seed)
-    targets = torch.where(torch.arange(n_positions) < 2, tokens, -1)
-    plan = Plan(
-        record=tuple(
-            Record(site.name)
-            for site in data.draw(st.lists(st.sampled_from(sites(config)), unique=True))
-        ),
-        interventions=tuple(
-            data.draw(interventions(config, n_rows, n_positions, seed + i))
-            for i in range(data.draw(st.integers(0, 3)))
-        ),
-        logits=data.draw(st.sampled_from(["all", "last", "none"])),
-        targets=data.draw(st.sampled_from([None, targets])),
-        lengths=data.draw(st.sampled_from([None, torch.tensor(lengths)])),
-    )
-    if plan.lengths is None:
-        lengths = [n_positions] * n_rows
+    plan, lengths = data.draw(plans(config, tokens, seed))
     is_sparse = data.draw(st.tuples(*[st.booleans()] * 4))
     found = forward(on_nonzeros(weights, is_sparse), tokens, plan)
     assert found.execution == "sparse"

@@ -36,12 +36,16 @@ def tokenizers() -> Tokenizers:
 
 
 @pytest.fixture
-def desk(model_directory: Path, tokenizers: Tokenizers, tmp_path: Path) -> Desk:
-    """A worker's loop with the tiny model resident and all handlers."""
+def desk(
+    model_directory: Path, tokenizers: Tokenizers, tmp_path: Path, request: pytest.FixtureRequest
+) -> Desk:
+    """A worker's loop with the tiny model resident and all handlers; on the CPU, or on the device
+    that a module asks for.
+    """
     held = tmp_path / "segments"
     held.mkdir(mode=0o700)
     host = Host(
-        Models(torch.device("cpu"), tokenizers),
+        Models(torch.device(getattr(request, "param", "cpu")), tokenizers),
         SegmentDir(held),
         TaskRegistry(),
         CircuitStore(tmp_path / "circuits"),

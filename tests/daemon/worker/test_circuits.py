@@ -43,8 +43,12 @@ from circuitd.store.circuits import place_of
 from circuitd.store.pretraining_sample import SAMPLE_FILE
 from circuitd.store.viz_reader import read_viz_data
 from circuitd.worker import grounds
+from devices import DEVICES
 from published_viz_data import CIRCUIT, published, saved
 from worker_desk import CONFIG, Desk
+
+#: What handlers do, they do on every device of the machine.
+pytestmark = pytest.mark.parametrize("desk", DEVICES, indirect=True)
 
 N_PAIRS = 24
 MODEL, TASK = "tiny", "for_while"

@@ -85,5 +85,6 @@ def test_only_defects_are_logged_with_a_traceback(caplog):
 
 def test_a_failed_kernel_is_fatal_and_a_full_device_is_not():
     assert is_fatal(RuntimeError("CUDA error: device-side assert triggered"))
+    assert is_fatal(RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"))
     assert not is_fatal(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_fatal(RuntimeError("shapes do not fit"))

@@ -17,6 +17,10 @@ from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
 from circuitd.engine.plan import Plan
 from circuitd.worker import slices
+from devices import DEVICES
+
+#: What handlers do, they do on every device of the machine.
+pytestmark = pytest.mark.parametrize("desk", DEVICES, indirect=True)
 
 Packed = Callable[..., Tensor]
 
@@ -31,7 +35,7 @@ def engine_logits(desk, prompts: Prompts, **plan) -> torch.Tensor:
     lengths = torch.tensor(prompts.lengths)
     logits = gpt.forward(desk.model.weights, tokens, Plan(lengths=lengths, **plan)).logits
     assert logits is not None
-    return logits
+    return logits.cpu()
 
 
 def test_all_logits_equal_the_engines(desk, prompts):
@@ -234,7 +238,7 @@ def test_cross_entropy_of_a_uniform_guess_is_log_v(desk, prompts):
         interventions=(iv.Zero(site="final_resid"),),
     )
     bias = desk.model.weights.final_logits_bias
-    logits = torch.zeros(2048) if bias is None else bias
+    logits = torch.zeros(2048) if bias is None else bias.cpu()
     tokens = torch.from_numpy(unpack(prompts.tokens, ()).astype(np.int64))
     counted = torch.cat([tokens[r, 1:n] for r, n in enumerate(prompts.lengths)])
     expected = F.cross_entropy(logits.expand(len(counted), -1), counted)

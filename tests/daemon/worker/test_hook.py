@@ -23,6 +23,10 @@ from circuitd.engine import interventions as engine
 from circuitd.engine.plan import Gradient, LogitDifference, Plan
 from circuitd.engine.plan import Record as EngineRecord
 from circuitd.worker import output, slices
+from devices import DEVICES
+
+#: What handlers do, they do on every device of the machine.
+pytestmark = pytest.mark.parametrize("desk", DEVICES, indirect=True)
 
 
 def hook_result(reply: AnyReply) -> HookResult:
@@ -45,7 +49,7 @@ def activation(desk, prompts: Prompts, site: str, *interventions) -> np.ndarray:
         lengths=torch.tensor(prompts.lengths),
         interventions=interventions,
     )
-    return gpt.forward(desk.model.weights, tokens, plan).records[site].numpy()
+    return gpt.forward(desk.model.weights, tokens, plan).records[site].cpu().numpy()
 
 
 def real(prompts: Prompts) -> np.ndarray:
@@ -136,12 +140,12 @@ def test_loss_and_gradient_of_a_logit_difference_are_row_averages(desk, prompts,
             gradient=Gradient(LogitDifference(right, wrong), ("0.resid_mid",)),
         ),
     )
-    expected = run.grads["0.resid_mid"].numpy() / 3
+    expected = run.grads["0.resid_mid"].cpu().numpy() / 3
     gradient = desk.array(reply.recorded[0].gradient, answered)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
     logits = run.logits.double()
     rows = torch.arange(3)
-    margin = (logits[rows, right] - logits[rows, wrong]).numpy()
+    margin = (logits[rows, right] - logits[rows, wrong]).cpu().numpy()
     assert reply.loss == pytest.approx(np.logaddexp(0, -margin).mean(), rel=1e-5)
     where = desk.array(reply.recorded[1].indices, answered)
     np.testing.assert_allclose(

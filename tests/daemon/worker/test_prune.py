@@ -15,7 +15,11 @@ from circuit_protocol.requests import Ablate, TaskInput
 from circuitd.circuits.nodes import node_space
 from circuitd.worker.context import Context
 from circuitd.worker.handlers import prune
+from devices import DEVICES
 from worker_desk import CONFIG, Desk
+
+#: What handlers do, they do on every device of the machine.
+pytestmark = pytest.mark.parametrize("desk", DEVICES, indirect=True)
 
 MODEL, TASK = "tiny", "for_while"
 ASKED = Prune(

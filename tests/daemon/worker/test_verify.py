@@ -25,7 +25,11 @@ from circuitd.circuits.verify import CONTROLS
 from circuitd.store.pretraining_sample import SAMPLE_FILE
 from circuitd.worker.context import Context
 from circuitd.worker.handlers import verify
+from devices import DEVICES
 from worker_desk import CONFIG, Desk
+
+#: What handlers do, they do on every device of the machine.
+pytestmark = pytest.mark.parametrize("desk", DEVICES, indirect=True)
 
 TASK = "single_double_quote"
 SETTINGS = VerifySettings(

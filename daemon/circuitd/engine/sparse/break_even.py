@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from circuitd.engine.sparse import tile_kernels
-from circuitd.engine.sparse.choice import fastest
 from circuitd.engine.sparse.select import TILE
+from circuitd.engine.sparse.timing import fastest
 
 #: Share of nonzeros of the matrix that the sparse product is timed on.
 _DENSITY: Final = 0.01

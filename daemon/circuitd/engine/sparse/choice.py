@@ -1,32 +1,32 @@
 """Which execution a network runs on: a plain value, measured when a model is loaded, and kept.
 
-The dense execution covers everything. The tiles cover what is in float32 on the CPU, and are taken
-where one layer is faster on them; whether a matrix is then multiplied by its nonzeros is decided
-for each. A small network is not measured, nor are the compiled kernels loaded for it.
+The dense execution covers everything. The tiles cover what is in float32 on the CPU, the Triton
+kernels what is on CUDA; they are taken where one layer is faster on them, and whether a matrix is
+then multiplied by its nonzeros is decided for each. A small network is not measured, nor are the
+compiled kernels loaded for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
+from circuitd.engine.cuda import available as cuda
 from circuitd.engine.gpt import forward
 from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.plan import Plan
+from circuitd.engine.sparse.timing import fastest
 from circuitd.engine.weights import Matrices, Weights
 
-#: Tokens of the passes that are timed.
+#: Tokens of the passes that are timed. Fewer say nothing of a GPU: it waits for the next kernel.
 N_TOKENS: Final = 32
+N_TOKENS_CUDA: Final = 256
 #: A network with fewer weights in a layer has nothing to gain: what is fixed costs more.
 _MIN_WEIGHTS: Final = 1 << 16
-#: Seconds that timing one thing should take.
-_SLICE_S: Final = 5e-3
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Choice:
 
     `is_sparse` says of each layer's c_attn, attn_proj, c_fc and mlp_proj whether its product is
     taken over nonzeros; it is empty where the dense execution is used, and `reason` says why.
-    `dense_s` and `sparse_s` are what a layer took for `N_TOKENS` tokens, where it was measured.
+    `dense_s` and `sparse_s` are what a layer took for some tokens, where it was measured.
     """
 
     is_sparse: tuple[tuple[bool, ...], ...] = ()
@@ -54,9 +54,11 @@ class Choice:
 
 
 def why_not(weights: Weights) -> str | None:
-    """What keeps this network off the tile kernels; None when they can run it."""
+    """What keeps this network off the sparse kernels; None when they can run it."""
+    if weights.device.type == "cuda":
+        return cuda.why_not(weights.device)
     if weights.device.type != "cpu":
-        return f"it is on {weights.device} and the kernels are for the CPU"
+        return f"it is on {weights.device} and the kernels are for the CPU and CUDA"
     if weights.dtype != torch.float32:
         return f"it is in {str(weights.dtype).removeprefix('torch.')} and the kernels take float32"
     return None
@@ -76,46 +78,65 @@ def choose(weights: Weights) -> Choice:
         config=dataclasses.replace(weights.config, n_layer=1),
         layers=(dataclasses.replace(first, matrices=dense),),
     )
-    tokens = torch.zeros(1, min(N_TOKENS, one.config.block_size), dtype=torch.int64)
+    n_tokens = N_TOKENS_CUDA if weights.device.type == "cuda" else N_TOKENS
+    tokens = torch.zeros(1, min(n_tokens, one.config.block_size), dtype=torch.int64)
     plan = Plan(logits="none")
-    dense_s = fastest(lambda: forward(one, tokens, plan))
-    from circuitd.engine.sparse.break_even import break_even
 
-    limits = [break_even(matrix.dense, N_TOKENS) for matrix in dense]
-    is_sparse = tuple(
-        tuple(m.count_nonzero() <= most for m, most in zip(layer.matrices, limits, strict=True))
-        for layer in weights.layers
-    )
-    sparse = apply(one, Choice(is_sparse[:1]))
-    forward(sparse, tokens, plan)  # loads the kernels
-    sparse_s = fastest(lambda: forward(sparse, tokens, plan))
+    def seconds(network: Weights) -> float:
+        if weights.device.type == "cuda":
+            from circuitd.engine.cuda.choice import seconds_of_blocks
+
+            return seconds_of_blocks(network, tokens)
+        forward(network, tokens, plan)  # loads the kernels
+        return fastest(lambda: forward(network, tokens, plan))
+
+    dense_s = seconds(one)
+    is_sparse = _faster_on_nonzeros(weights, dense, n_tokens)
+    if weights.device.type == "cuda" and not any(map(any, is_sparse)):
+        reason = "no matrix is multiplied faster by its nonzeros"
+        return Choice(reason=reason, dense_s=dense_s, sparse_s=dense_s)
+    sparse_s = seconds(apply(one, Choice(is_sparse[:1])))
     if sparse_s >= dense_s:
         reason = f"sparse takes {sparse_s / dense_s:.1f} times as long"
         return Choice(reason=reason, dense_s=dense_s, sparse_s=sparse_s)
     return Choice(is_sparse, "", dense_s, sparse_s)
 
 
+def _faster_on_nonzeros(
+    weights: Weights, dense: Matrices, n_tokens: int
+) -> tuple[tuple[bool, ...], ...]:
+    """Of each layer's matrices, whether products of `n_tokens` tokens are faster by nonzeros.
+
+    The kernels are imported where they are wanted: that alone takes seconds.
+    """
+    if weights.device.type == "cuda":
+        from circuitd.engine.cuda.choice import faster_on_nonzeros
+
+        return tuple(tuple(layer) for layer in faster_on_nonzeros(weights, dense, n_tokens))
+    from circuitd.engine.sparse.break_even import break_even
+
+    limits = [break_even(matrix.dense, n_tokens) for matrix in dense]
+    return tuple(
+        tuple(m.count_nonzero() <= most for m, most in zip(layer.matrices, limits, strict=True))
+        for layer in weights.layers
+    )
+
+
 def apply(weights: Weights, choice: Choice) -> Weights:
     """The same weights, running as chosen. Raises ValueError for a choice about another network."""
+    is_sparse = choice.is_sparse or ((False,) * 4,) * len(weights.layers)
+    if len(is_sparse) != len(weights.layers):
+        raise ValueError(
+            f"a choice for {len(is_sparse)} layers, the network has {len(weights.layers)}"
+        )
+    if cuda.why_not(weights.device) is None:
+        from circuitd.engine.cuda.choice import on_nonzeros
+
+        return on_nonzeros(weights, is_sparse)
     if not choice.is_sparse:
         return dataclasses.replace(weights, sparse=None)
-    if len(choice.is_sparse) != len(weights.layers):
-        raise ValueError(
-            f"a choice for {len(choice.is_sparse)} layers, the network has {len(weights.layers)}"
-        )
     from circuitd.engine.sparse.blocks import SparseBlocks
     from circuitd.engine.sparse.matrices import SparseWeights
 
     nonzeros = SparseWeights.of(weights, choice.is_sparse)
     return dataclasses.replace(weights, sparse=SparseBlocks(nonzeros))
-
-
-def fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest run among those that fit into a few milliseconds; at least one."""
-    best, spent = float("inf"), 0.0
-    while spent < _SLICE_S:
-        began = time.perf_counter()
-        work()
-        took = time.perf_counter() - began
-        best, spent = min(best, took), spent + took
-    return best
