@@ -56,8 +56,8 @@ def copy_into(array: np.ndarray, tensor: torch.Tensor) -> None:
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """On the CPU: from CUDA in pinned memory, which torch keeps for the next; fresh memory takes ten
-    times as long as the copy. What is larger than should be kept goes into memory of its own.
+    """On the CPU: from CUDA in pinned memory, which torch keeps for the next; fresh memory takes
+    ten times as long as the copy. What is larger than should be kept goes into memory of its own.
     """
     if tensor.device.type != "cuda" or tensor.nbytes > _PINNED_NBYTES:
         return tensor.to("cpu")
