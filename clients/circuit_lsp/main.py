@@ -1,9 +1,13 @@
 """`circuit lsp`: run the server over stdio, or for one editor at a time over TCP."""
 
+import asyncio
 import ipaddress
 import logging
 import sys
+import threading
 from importlib.metadata import version
+
+from pygls.io_ import run_async
 
 from circuit_lsp.features import actions, commands, heat_marks, hover, lenses, own_files
 from circuit_lsp.messages.settings import Settings
@@ -46,8 +50,26 @@ def run(*, tcp: str | None, log_level: str, defaults: Settings) -> None:
     for part in (hover, heat_marks, actions, lenses, commands, own_files):
         part.register(server)
     if address is not None:
-        server.start_tcp(*address)
+        asyncio.run(serve_tcp(server, *address))
         return
     # A stray print would break the line to the editor.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     server.start_io(sys.stdin.buffer, out)
+
+
+async def serve_tcp(server: CircuitServer, host: str, port: int) -> None:
+    """Serve the first editor that comes, until it goes; say on stderr where it may come to."""
+    is_over = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        listener.close()
+        server.protocol.set_writer(writer)  # pyright: ignore[reportArgumentType]  # as pygls does
+        try:
+            await run_async(threading.Event(), reader, server.protocol)  # pyright: ignore[reportArgumentType]
+        finally:
+            is_over.set()
+
+    listener = await asyncio.start_server(talk, host, port)
+    where, bound = listener.sockets[0].getsockname()[:2]
+    print(f"circuit: the language server listens on {where}:{bound}", file=sys.stderr)  # noqa: T201
+    await is_over.wait()

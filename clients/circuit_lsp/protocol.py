@@ -15,7 +15,7 @@ from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageS
 
 from circuit_lsp.errors import as_circuit_error, response_error
 from circuit_lsp.messages import METHODS, Message
-from circuit_protocol.errors import Cancelled, CircuitError
+from circuit_protocol.errors import Cancelled, CircuitError, ConnectError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,12 @@ def answering(handler: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R
             return await handler(*args)
         except JsonRpcException:
             raise
+        except Cancelled:
+            # Not by the editor, which would have cancelled this coroutine: the link hung up.
+            lost = ConnectError(
+                "the line to the daemon was lost before this was answered", hint="Ask again"
+            )
+            raise response_error(lost) from None
         except CircuitError as e:
             log.info("%s: %s", handler.__name__, e)
             raise response_error(e) from None

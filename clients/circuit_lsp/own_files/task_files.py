@@ -62,8 +62,8 @@ def read_task_file(text: Text) -> TaskFile | None:
     for i, (value, mistake) in enumerate(values):
         if mistake is not None:
             found.mistakes.append(mistake)
-        if value is None:
-            continue
+        if value is None or (mistake is not None and i > 0):
+            continue  # what its broken rest would be blamed for is known already
         if i == 0:
             _read_head(found, value, lines=lines)
         elif lines:
