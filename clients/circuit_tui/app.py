@@ -55,12 +55,47 @@ def _compare() -> Page:
     return ComparePage()
 
 
+def _text() -> Page:
+    from circuit_tui.screens.text import TextPage
+
+    return TextPage()
+
+
+def _runs() -> Page:
+    from circuit_tui.screens.runs import RunsPage
+
+    return RunsPage()
+
+
+def _card() -> Page:
+    from circuit_tui.screens.card import CardPage
+
+    return CardPage()
+
+
+def _plots() -> Page:
+    from circuit_tui.screens.plots import PlotsPage
+
+    return PlotsPage()
+
+
+def _channel() -> Page:
+    from circuit_tui.screens.channel import ChannelPage
+
+    return ChannelPage()
+
+
 #: Every page by its place, imported when it is first gone to.
 PAGES: Final[dict[str, Callable[[], Page]]] = {
     "catalogue": _catalogue,
     "circuit": _circuit,
     "node": _node,
     "compare": _compare,
+    "text": _text,
+    "runs": _runs,
+    "card": _card,
+    "plots": _plots,
+    "channel": _channel,
 }
 
 
@@ -86,6 +121,8 @@ class CircuitApp(Exporting, OfferingDaemon):
         #: The circuit of the scene, once it has arrived; or why it cannot be had.
         self.loaded: Loaded | None = None
         self.load_error: CircuitError | None = None
+        #: A job that was just started: the page of runs puts its cursor there.
+        self.watched_job: str | None = None
         self.names = TokenNames()
         self._link_shown = LinkState()
         #: Pages that escape leads back to, the nearest last.

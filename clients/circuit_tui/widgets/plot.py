@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from textual import events
+from textual.binding import BindingType
 from textual.message import Message
 
 from circuit_client.render.heat import number
@@ -13,6 +15,7 @@ from circuit_client.render.text_width import truncate, width
 from circuit_tui.canvas.braille import DOTS_X, DOTS_Y, Braille
 from circuit_tui.canvas.cells import Cells
 from circuit_tui.canvas.widget import CellCanvas
+from circuit_tui.keys import bindings
 from circuit_tui.paint.glyphs import glyphs
 from circuit_tui.paint.look import Look
 from circuit_tui.paint.palette import dim, hue, selected
@@ -54,6 +57,8 @@ class Plot(CellCanvas, can_focus=True):
 
     DEFAULT_CSS = "Plot { width: 1fr; height: 1fr; }"
 
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings("plot"))
+
     @dataclass
     class Read(Message):
         """The cursor moved to another x: the nearest point of each series."""
@@ -76,7 +81,7 @@ class Plot(CellCanvas, can_focus=True):
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        super().__init__(look=look, name=name, id=id, classes=classes)
+        super().__init__(look=look, name=name, id=id, classes=f"painted {classes or ''}")
         self._series = tuple(series)
         self._names = x_name, y_name
         self._log = log_x, log_y
@@ -150,6 +155,14 @@ class Plot(CellCanvas, can_focus=True):
         else:
             at = int(np.abs(places - self._cursor).argmin()) + by
         self._read(float(places[max(0, min(len(places) - 1, at))]))
+
+    def action_step(self, by: int) -> None:
+        """Read the values so many points further on."""
+        self.step(by)
+
+    def action_toggle_log(self, axis: str) -> None:
+        """The other scale of an axis."""
+        self.toggle_log(axis)
 
     def leave(self) -> None:
         """Take the cursor away."""

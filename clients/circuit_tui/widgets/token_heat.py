@@ -6,13 +6,14 @@ refreshes two tokens. The strongest token is framed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.binding import BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -20,6 +21,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from circuit_client.render.heat import Scale, scale_for
+from circuit_tui.keys import bindings
 from circuit_tui.paint.glyphs import glyphs
 from circuit_tui.paint.look import Look
 from circuit_tui.paint.palette import heat, selected
@@ -51,6 +53,8 @@ class TokenHeat(ScrollView, can_focus=True):
     }
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings("tokens"))
+
     look: reactive[Look] = reactive(Look(), init=False)
     zero_centred: reactive[bool] = reactive(True, init=False)
 
@@ -80,7 +84,7 @@ class TokenHeat(ScrollView, can_focus=True):
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        super().__init__(name=name, id=id, classes=classes)
+        super().__init__(name=name, id=id, classes=f"painted {classes or ''}")
         if look is not None:
             self.set_reactive(TokenHeat.look, look)
         self.set_reactive(TokenHeat.zero_centred, zero_centred)
@@ -275,6 +279,18 @@ class TokenHeat(ScrollView, can_focus=True):
         return strip.extend_cell_length(self.size.width, self.rich_style)
 
     # ----------------------------------------------------------------------------- keys and mouse
+
+    def action_step(self, by: int) -> None:
+        """The token so many further on."""
+        self.step(by)
+
+    def action_step_line(self, by: int) -> None:
+        """The token so many lines further down."""
+        self.step_line(by)
+
+    def action_zero_centred(self) -> None:
+        """The other meaning of colours."""
+        self.zero_centred = not self.zero_centred
 
     def on_focus(self, event: events.Focus) -> None:
         """The cursor stands out now."""
