@@ -34,7 +34,7 @@ class CardPage(Page):
         "weights, a frozen norm, other seeds. v starts a verification as a job."
     )
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("card"))
-    DEFAULT_CSS = "CardPage #card { padding: 1 2; height: 1fr; }"
+    DEFAULT_CSS = "CardPage #card { padding: 1 2; height: 1fr; scrollbar-size-vertical: 1; }"
 
     def compose_page(self) -> ComposeResult:
         """The card, scrolled."""

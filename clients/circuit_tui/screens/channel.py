@@ -48,7 +48,7 @@ class ChannelPage(Page):
     DEFAULT_CSS = """
     ChannelPage #ends { width: 56; }
     ChannelPage.-narrow #ends { width: 1fr; }
-    ChannelPage .-away { display: none; }
+    ChannelPage.-narrow .-away { display: none; }
     ChannelPage #histogram-pane, ChannelPage #positions-pane { padding: 0 1; }
     """
 

@@ -33,11 +33,10 @@ class StartRun(ModalScreen[Call[Any, Any] | None]):
         margin: 1 0; }
     StartRun Label { color: $text-muted; }
     StartRun Input { border: none; background: $surface; height: 1; padding: 0 1; }
-    StartRun Input:focus { background: $surface-lighten-2; }
+    StartRun Input:focus { border: none; background: $surface-lighten-2; }
     StartRun #hint { color: $text-muted; height: 1; }
     StartRun #problem { color: $text-error; height: auto; max-height: 3; }
-    StartRun Button { width: auto; min-width: 10; height: 1; border: none; margin-top: 1; }
-    StartRun Button:focus { text-style: bold reverse; }
+    StartRun Button { margin-top: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave"),
@@ -62,7 +61,7 @@ class StartRun(ModalScreen[Call[Any, Any] | None]):
                     yield Input(field.text, id=f"field-{i}")
             yield Static(id="hint", markup=False)
             yield Static(id="problem", markup=False)
-            yield Button("start", id="start", variant="primary")
+            yield Button("start", id="start", variant="primary", compact=True)
 
     def on_descendant_focus(self) -> None:
         """Say what may be written in this line."""

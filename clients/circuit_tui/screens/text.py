@@ -84,7 +84,8 @@ class TextPage(Operating):
     DEFAULT_CSS = """
     TextPage #right { width: 44; }
     TextPage.-narrow #right { width: 1fr; }
-    TextPage .-away { display: none; }
+    TextPage.-narrow .-away { display: none; }
+    TextPage TokenHeat, TextPage HeatLegend { margin: 0 1; }
     TextPage #prompt-pane { height: 2fr; }
     TextPage #tokens-pane { height: 3fr; margin-top: 1; }
     TextPage #next-pane { height: 2fr; }
@@ -302,8 +303,11 @@ class TextPage(Operating):
             nodes.fill((), columns=ACTIVE_COLUMNS)
             nodes_pane.retitle("nodes", "")
         elif self._why is not None and self._why.position == at:
-            nodes.fill(why_rows(loaded.graph, self._why), columns=WHY_COLUMNS,
-                       empty="no node matters to this alone")  # fmt: skip
+            rows = why_rows(loaded.graph, self._why)
+            first = rows[0].key if rows and self._why is not self._why_shown else None
+            self._why_shown = self._why
+            nodes.fill(rows, columns=WHY_COLUMNS, empty="no node matters to this alone",
+                       cursor_key=first)  # fmt: skip
             nodes_pane.retitle("why", self._why_text(self._why))
         elif self._active is not None and at is not None and at < len(self._active):
             deltas = [node.delta for node in loaded.graph.nodes]
@@ -318,8 +322,8 @@ class TextPage(Operating):
         names, plain = self.circuit_app.names, self.circuit_app.look.ascii_only
         right, wrong = (quoted(names[t], ascii_only=plain) for t in (why.right, why.wrong))
         return (
-            f"{right} not {wrong}: {why.circuit_probability:.0%} in the circuit, "
-            f"{why.model_probability:.0%} in the model"
+            f"{right} not {wrong}: circuit {why.circuit_probability:.0%}, "
+            f"model {why.model_probability:.0%}"
         )
 
     def _position(self) -> int | None:
@@ -436,6 +440,7 @@ class TextPage(Operating):
         self.ask("why", why_call(loaded, prefix, right, wrong), taken, what="asking why")
 
     _why_of: tuple[int, ...] = ()
+    _why_shown: Why | None = None
 
     def action_open_file(self) -> None:
         """Ask for a file's name."""

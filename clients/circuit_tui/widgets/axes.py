@@ -16,10 +16,17 @@ class AxisScale:
     low: float
     high: float
     log: bool = False
+    #: Whether only whole numbers mean something.
+    whole: bool = False
 
     @classmethod
-    def over(cls, values: ArrayLike, *, log: bool = False) -> "AxisScale | None":
-        """The range of what has a place on such an axis; None if nothing has."""
+    def over(
+        cls, values: ArrayLike, *, log: bool = False, margin: float = 0.0
+    ) -> "AxisScale | None":
+        """The range of what has a place on such an axis; None if nothing has.
+
+        `margin` is a share of it that is added at both ends, so that marks stand clear of the axes.
+        """
         numbers = np.asarray(values, np.float64).ravel()
         numbers = numbers[np.isfinite(numbers)]
         if log:
@@ -33,7 +40,12 @@ class AxisScale:
                 if log
                 else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
             )
-        return cls(low, high, log)
+        whole = bool((numbers == np.rint(numbers)).all()) and high - low >= 1
+        if log:
+            wide = (high / low) ** margin
+            return cls(low / wide, high * wide, log, whole)
+        wide = (high - low) * margin
+        return cls(low - wide, high + wide, log, whole)
 
     def shares(self, values: ArrayLike) -> NDArray[np.float64]:
         """0 at the low end, 1 at the high one; NaN without a place."""
@@ -63,6 +75,7 @@ class AxisScale:
         rough = (self.high - self.low) / at_most
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 5, 10, 20) if m * power >= rough)
+        step = max(1.0, step) if self.whole else step
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [n * step for n in range(first, last + 1)][:at_most]
 

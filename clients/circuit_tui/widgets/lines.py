@@ -10,7 +10,7 @@ from circuit_tui.canvas.cells import Cells
 from circuit_tui.canvas.widget import CellCanvas
 from circuit_tui.paint.glyphs import glyphs
 from circuit_tui.paint.look import Look
-from circuit_tui.paint.palette import heat
+from circuit_tui.paint.palette import dim, heat
 from circuit_tui.views.table import Cell
 
 _TONES: Final = ("strong", "dim", "good", "bad", "note")
@@ -64,5 +64,9 @@ class Lines(CellCanvas):
             return heat(self.look).nine(cell.level)
         if cell.tone == "plain":
             return Style.null()
+        if (
+            cell.tone == "dim"
+        ):  # the theme's is a share of what lies behind, which cells do not know
+            return dim(self.look)
         style = self.get_component_rich_style(f"lines--{cell.tone}", partial=True)
         return Style(color=style.color, bold=style.bold)

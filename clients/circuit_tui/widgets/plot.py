@@ -151,7 +151,7 @@ class Plot(CellCanvas, can_focus=True):
         if not len(places):
             return
         if self._cursor is None:
-            at = 0 if by >= 0 else len(places) - 1
+            at = 0 if by in (0, 1) or by < -1 else len(places) - 1
         else:
             at = int(np.abs(places - self._cursor).argmin()) + by
         self._read(float(places[max(0, min(len(places) - 1, at))]))
@@ -178,8 +178,14 @@ class Plot(CellCanvas, can_focus=True):
     # ------------------------------------------------------------------------------------- layout
 
     def _axes(self) -> tuple[AxisScale, AxisScale] | None:
-        x = AxisScale.over(np.concatenate([s.x for s in self._series] or [[]]), log=self._log[0])
-        y = AxisScale.over(np.concatenate([s.y for s in self._series] or [[]]), log=self._log[1])
+        margin = 0.04 if any(s.points for s in self._series) else 0.0
+        x, y = (
+            AxisScale.over(np.concatenate(some or [np.zeros(0)]), log=log, margin=margin)
+            for some, log in (
+                ([s.x for s in self._series], self._log[0]),
+                ([s.y for s in self._series], self._log[1]),
+            )
+        )
         return None if x is None or y is None else (x, y)
 
     def _frame(self, y: AxisScale, cells: Cells) -> tuple[int, int, int, int]:
