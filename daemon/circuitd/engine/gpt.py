@@ -52,7 +52,7 @@ class Run:
     records: Mapping[str, Tensor] = field(default_factory=dict)
     indices: Mapping[str, Tensor] = field(default_factory=dict)  # channels of top_k records
     grads: Mapping[str, Tensor] = field(default_factory=dict)  # by site, as the activation
-    execution: str = "dense"  # or "sparse"; "dense, since …" where the plan kept it off that
+    execution: str = "dense"  # or "sparse"; where the plan kept it off that, "…, since …"
 
 
 def forward(weights: Weights, tokens: Tensor, plan: Plan = Plan()) -> Run:  # noqa: B008 - frozen
@@ -101,7 +101,7 @@ def _run(
         taps = Taps(weights.config, plan, window, first)
         tokens = window.tensor(tokens, torch.int64)
         resid = None if resid is None else window.tensor(resid).expand(n_rows, -1, -1)
-        sparse, execution = _choose(weights, plan)
+        sparse, execution = _choose(weights, plan, n_rows * n_positions)
         try:
             if sparse is not None:
                 x = sparse(tokens, lengths, taps, start_layer or 0, resid)
@@ -113,12 +113,16 @@ def _run(
         return _answer(weights, tokens, x, taps, plan, window, execution)
 
 
-def _choose(weights: Weights, plan: Plan) -> tuple[SparseBlocks | None, str]:
+def _choose(weights: Weights, plan: Plan, n_tokens: int) -> tuple[SparseBlocks | None, str]:
     """The sparse blocks if this pass can run on them, and what `Run.execution` says."""
     if weights.sparse is None:
         return None, "sparse" if weights.multiplies_nonzeros else "dense"
     reason = weights.sparse.why_not(plan)
-    return (weights.sparse, "sparse") if reason is None else (None, f"dense, since {reason}")
+    if reason is None:
+        return weights.sparse, "sparse"
+    products = (m.product for layer in weights.layers for m in layer.matrices)
+    is_sparse = any(product is not None and product.is_faster(n_tokens) for product in products)
+    return None, f"{'sparse products' if is_sparse else 'dense'}, since {reason}"
 
 
 def _dense(

@@ -7,7 +7,7 @@ the sparse kernels read. An entry counts as zero only if all its bits are zero, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from circuitd.engine import device as engine_device
-
-if TYPE_CHECKING:
-    from circuitd.engine.cuda.product import CudaProduct
 
 Array = np.ndarray[Any, Any]
 
@@ -84,10 +81,27 @@ class Nonzeros:
         return found
 
 
+class Product(Protocol):
+    """A way to multiply by the nonzeros of a matrix. `nbytes`: what it holds beside them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that nobody else counts."""
+        ...
+
+    def is_faster(self, n_tokens: int) -> bool:
+        """Whether the dense product of so many tokens would take longer."""
+        ...
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """W x + bias for each `x` [..., n_in]: [..., n_out]."""
+        ...
+
+
 class WeightMatrix:
     """One linear weight [n_out, n_in], held as what it was read as until dense is asked for.
 
-    `product` multiplies by the nonzeros where that was found to be faster, on CUDA.
+    `product` multiplies by the nonzeros, where that is faster.
     """
 
     def __init__(
@@ -95,7 +109,7 @@ class WeightMatrix:
         held: Tensor | Nonzeros,
         dtype: torch.dtype,
         device: torch.device,
-        product: CudaProduct | None = None,
+        product: Product | None = None,
     ) -> None:
         self.product = product
         self.shape: tuple[int, int] = (held.shape[0], held.shape[1])
@@ -110,17 +124,18 @@ class WeightMatrix:
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """W x + bias for each `x` [..., n_in]: [..., n_out]."""
-        if self.product is not None:
+        if self.product is not None and self.product.is_faster(x.shape[:-1].numel()):
             return self.product(x, bias)
         return F.linear(x, self.dense, bias)
 
-    def multiplied_by(self, product: CudaProduct | None) -> WeightMatrix:
-        """The same matrix, multiplied by its nonzeros, which then are all that is held of it; or
-        densely.
+    def multiplied_by(self, product: Product | None, *, keeps_dense: bool = False) -> WeightMatrix:
+        """The same matrix, multiplied by its nonzeros where that is faster; or always densely.
+
+        With a `product` the nonzeros then are all that is held of it, unless it `keeps_dense`.
         """
         held = self._dense if self._nonzeros is None else self._nonzeros
         assert held is not None  # one of the two is held
-        if product is not None:
+        if product is not None and not keeps_dense:
             held = self.nonzeros
         return WeightMatrix(held, self._dtype, self._device, product)
 

@@ -85,6 +85,10 @@ class CudaProduct:
         turned = self.__dict__.get("_columns")
         return self._rows.nbytes + (0 if turned is None else turned.nbytes)
 
+    def is_faster(self, n_tokens: int) -> bool:
+        """Always: only a matrix that is faster this way is given one, and is not dense then."""
+        return True
+
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """W x + bias for each token of `x` [..., n_in]: [..., n_out], in the type of `x`."""
         if torch.is_grad_enabled() and x.requires_grad:

@@ -139,4 +139,17 @@ def apply(weights: Weights, choice: Choice) -> Weights:
     from circuitd.engine.sparse.matrices import SparseWeights
 
     nonzeros = SparseWeights.of(weights, choice.is_sparse)
-    return dataclasses.replace(weights, sparse=SparseBlocks(nonzeros))
+    blocks = SparseBlocks(nonzeros)
+    layers = tuple(
+        dataclasses.replace(
+            layer,
+            matrices=Matrices(
+                *(
+                    matrix.multiplied_by(own.product(blocks.threads), keeps_dense=True)
+                    for matrix, own in zip(layer.matrices, arrays.matrices, strict=True)
+                )
+            ),
+        )
+        for layer, arrays in zip(weights.layers, nonzeros.layers, strict=True)
+    )
+    return dataclasses.replace(weights, layers=layers, sparse=blocks)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.nonzeros import Nonzeros, WeightMatrix
+from circuitd.engine.sparse.product import NonzeroProduct
+from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.weights import Norm, Weights
 
 Array = np.ndarray[Any, Any]
@@ -36,6 +38,10 @@ class Matrix:
         if self.nonzeros is None or not self.weight.is_dense:
             return 0
         return self.nonzeros.nbytes
+
+    def product(self, threads: Threads) -> NonzeroProduct | None:
+        """For passes that do not run on tiles: the same nonzeros, multiplied by token."""
+        return None if self.nonzeros is None else NonzeroProduct(self.nonzeros, threads)
 
     @classmethod
     def of(cls, weight: WeightMatrix, bias: Tensor | None, *, is_sparse: bool) -> Matrix:
