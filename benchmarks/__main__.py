@@ -22,6 +22,7 @@ from benchmarks import (
     footprint,
     forwards,
     hooks,
+    lsp,
     overhead,
     overtaking,
     packing,
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "paper_circuits": paper_circuits.measure,
     "planted": planted_truth.measure,
     "prune_memory": prune_memory.measure,
+    "lsp": lsp.measure,
     "cuda": cuda.measure,
 }
 

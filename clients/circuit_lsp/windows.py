@@ -10,8 +10,9 @@ from typing import Final
 
 #: Blocks that are read for one answer: a screen or two of text.
 MAX_BLOCKS: Final = 4
-#: Characters a token has at most on average, to cut a text before it is tokenized.
-_CHARACTERS_PER_TOKEN: Final = 8
+#: Characters that a token has at most on average, to cut a text before it is tokenized. Where they
+#: have more, fewer blocks are read.
+_CHARACTERS_PER_TOKEN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def test_a_cut_holds_what_surrounds_the_focus(lines, width, focus):
     at = int(focus * len(text.source))
     start, end = cut_around(text.source, text.line_starts, at, 16)
     assert 0 <= start <= at <= end <= len(text.source)
-    reach = 8 * 16 * 4
+    reach = 4 * 16 * 4
     assert start == 0 or at - start >= reach // 2
     assert end == len(text.source) or end - at >= reach // 2
     assert end - start <= 4 * reach

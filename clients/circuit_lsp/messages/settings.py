@@ -13,7 +13,7 @@ class Settings(Message, frozen=True, kw_only=True):
     key: str | None = None
     #: File of the daemon's public key.
     server_key: str | None = None
-    #: Whether to start a daemon where none runs. Never in a workspace that is not trusted.
+    #: Whether to start a daemon where none runs: not to be set in a workspace that is not trusted.
     start_daemon: bool = False
     #: The session to be in.
     session: str = "editor"

@@ -1,0 +1,115 @@
+"""The language server: from an edit to fresh heat, what a hover takes, and how soon it is there.
+
+The debounce is set to nothing, so that what is measured is what comes after it: tokenizing, the
+forward pass, places and levels of all tokens, and their way to the editor as JSON. Beside it the
+same tokens are run by a script on the daemon, which is what cannot be saved. No text comes twice,
+so that no answer is one that was stored.
+"""
+
+import time
+from itertools import count
+
+from benchmarks.bench import Bench
+from benchmarks.editor import Editor
+from benchmarks.networks import prompt
+from benchmarks.report import Goal, Table
+from benchmarks.timing import Spread, Subject, local, take_turns
+
+N_TOKENS = 300
+GOAL_MS = 150.0
+_FRESH = f"an edit of {N_TOKENS} tokens, to fresh heat"
+_LONG = "an edit in the middle of 5,000 lines, to fresh heat"
+_LINE = "    total = total + values[{i}]  # one more\n"
+
+
+def measure(bench: Bench) -> list[Table]:
+    """Two tables: latencies, and starting."""
+    return [_latencies(bench), _starting(bench)]
+
+
+def _text(bench: Bench, n_tokens: int) -> str:
+    """Python source of about so many tokens: as many whole lines as fit."""
+    lines = ["def total_of(values):\n", "    total = 0\n"]
+    while True:
+        more = [*lines, _LINE.format(i=len(lines))]
+        (tokens,) = bench.daemon.client.tokenize("".join(more), bench.shipped.name)
+        if len(tokens) > n_tokens:
+            return "".join(lines)
+        lines = more
+
+
+def _latencies(bench: Bench) -> Table:
+    client, name = bench.daemon.client, bench.shipped.name
+    text = _text(bench, N_TOKENS)
+    long = "".join(_LINE.format(i=i) for i in range(5000))
+    # Two blocks of the model's size, as the server reads 300 tokens of it.
+    rows = prompt(bench.shipped.config, 2, 256)
+    with Editor(bench.daemon.endpoint, debounceMs=0, enabled=True, session="bench") as editor:
+        editor.heard("circuit/statusChanged", state="connected")
+        small = _Document(editor, "file:///small.py", text, line=2)
+        large = _Document(editor, "file:///large.py", long, line=2500)
+        place = {"textDocument": {"uri": small.uri}, "position": {"line": 3, "character": 8}}
+        subjects: dict[str, Subject] = {
+            "the same tokens, run by a script": local(
+                lambda: client.forward(
+                    name, tokens=rows, targets="next", logits="none", use_cache=False
+                )
+            ),
+            _FRESH: local(small.edit),
+            _LONG: local(large.edit),
+            "a hover": local(lambda: editor.ask("textDocument/hover", place)),
+            "a status, which asks the daemon": local(lambda: editor.ask("circuit/status", {})),
+        }
+        timings = take_turns(subjects, rounds=bench.rounds(20), burst=bench.burst(5))
+    table = Table(
+        "lsp-latency",
+        f"The language server on {name}, after the debounce",
+        ("p50_ms", "p99_ms"),
+        goals=(Goal(_FRESH, "p99_ms", GOAL_MS),),
+        notes=[f"The goal is set for p99: {GOAL_MS:g} ms from an edit to fresh highlights."],
+    )
+    for subject, timing in timings.items():
+        table.add(subject, p50_ms=timing.p50_ms, p99_ms=timing.p99_ms)
+    return table
+
+
+class _Document:
+    """An open document that is edited at one line, again and again."""
+
+    def __init__(self, editor: Editor, uri: str, text: str, line: int) -> None:
+        self.uri = uri
+        self._editor = editor
+        self._line = line
+        self._versions = count(2)
+        item = {"uri": uri, "languageId": "python", "version": 1, "text": text}
+        editor.tell("textDocument/didOpen", {"textDocument": item})
+        editor.heard("circuit/heat", uri=uri, state="fresh")
+
+    def edit(self) -> None:
+        """Change five letters to what they never were, and wait for the heat of that text."""
+        version = next(self._versions)
+        start = {"line": self._line, "character": 4}
+        end = {"line": self._line, "character": 9}
+        change = {"range": {"start": start, "end": end}, "text": f"{version:05d}"}
+        named = {"uri": self.uri, "version": version}
+        self._editor.forget()
+        self._editor.tell(
+            "textDocument/didChange", {"textDocument": named, "contentChanges": [change]}
+        )
+        self._editor.heard("circuit/heat", uri=self.uri, version=version, state="fresh")
+
+
+def _starting(bench: Bench) -> Table:
+    endpoint = bench.daemon.endpoint
+    ready: list[float] = []
+    connected: list[float] = []
+    for _ in range(bench.rounds(10)):
+        start_s = time.perf_counter()
+        with Editor(endpoint, session="bench") as editor:
+            ready.append(time.perf_counter() - start_s)
+            editor.heard("circuit/statusChanged", state="connected")
+            connected.append(time.perf_counter() - start_s)
+    table = Table("lsp-starting", "From `circuit lsp` on", ("after_s",))
+    table.add("`initialize` answered", after_s=Spread.of(ready))
+    table.add("connected to the daemon", after_s=Spread.of(connected))
+    return table
