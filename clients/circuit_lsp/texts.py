@@ -55,7 +55,7 @@ class Text:
             return len(self.source)
         start, end = self.line_range(max(0, position.line))
         line = self.source[start:end].rstrip("\r\n")
-        if self.codec.client_num_units(line) == len(line):
+        if line.isascii():
             return start + min(max(0, position.character), len(line))
         units = 0
         for i, character in enumerate(line):
@@ -68,7 +68,9 @@ class Text:
         """The place of an offset, in the units that were agreed on."""
         line = self.line_of(offset)
         before = self.source[self.line_starts[line] : offset]
-        return Position(line=line, character=self.codec.client_num_units(before))
+        # The codec looks at each character; most lines need not be looked at.
+        units = len(before) if before.isascii() else self.codec.client_num_units(before)
+        return Position(line=line, character=units)
 
     def range_at(self, start: int, end: int) -> Range:
         """The range of some offsets."""

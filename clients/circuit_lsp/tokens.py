@@ -32,6 +32,9 @@ def spots_of(text: str, tokens: Sequence[TokenInfo], base: int = 0) -> list[Spot
 
     The tokens are those of the whole of `text`: their bytes in order are its UTF-8.
     """
+    if text.isascii():  # characters are bytes, and no token splits any
+        ends = (base + token.offset + len(token.data) for token in tokens)
+        return [Spot(i, i, base + tokens[i].offset, end) for i, end in enumerate(ends)]
     spots: list[Spot] = []
     character = byte = 0  # the place reached in the text, as a character and as its first byte
     first, start = 0, 0
