@@ -15,7 +15,7 @@ def percent(share: float) -> str:
         return f"{share:.0%}"
     if share >= 0.001:
         return f"{share:.1%}"
-    return f"{share:.0e}"
+    return f"{share:.3%}" if share >= 0.00001 else "<0.001%"
 
 
 def heat_number(value: float, of: HeatKind) -> str:

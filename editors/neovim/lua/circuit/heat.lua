@@ -7,8 +7,8 @@ local LEVELS = 9
 -- Backgrounds by level, weakest first: orange above zero, blue below; apart for colour-blind eyes.
 local ramps = {
   dark = {
-    Heat = { "#2b1d12", "#3d2513", "#502d13", "#633513", "#773d12", "#8b4511", "#a04e0f", "#b6570c", "#cc6008" },
-    Cool = { "#12202e", "#13293e", "#13324f", "#133c60", "#124672", "#115085", "#0f5b98", "#0c66ac", "#0872c0" },
+    Heat = { "#2b1d12", "#3d2513", "#502d13", "#633513", "#773d12", "#84410f", "#923f0e", "#a3480c", "#b4520a" },
+    Cool = { "#12202e", "#13293e", "#13324f", "#133c60", "#124672", "#114d7f", "#0f558e", "#0d5d9d", "#0b66ad" },
   },
   light = {
     Heat = { "#fff1e3", "#ffe5cb", "#ffd9b3", "#ffcd9b", "#ffc083", "#ffb36b", "#ffa552", "#ff9738", "#ff881a" },
