@@ -5,8 +5,8 @@ import numpy as np
 from circuit_client import iv
 from circuit_client.aio import AsyncConnection
 from circuit_client.iv import InterventionLike
-from circuit_lsp.facts import CircuitFacts, Facts
-from circuit_lsp.heat import Look, kept
+from circuit_lsp.facts import CircuitFacts, Facts, Look
+from circuit_lsp.heat import kept
 from circuit_lsp.messages.documents import AblateParams, AblationEffect, Explanation
 from circuit_lsp.messages.shared import Node, NodeEffect, Prediction
 from circuit_lsp.predictions import activations_at, likeliest, names_of, next_logprobs

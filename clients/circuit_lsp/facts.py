@@ -16,11 +16,23 @@ from circuit_client.graph import Graph, graph_of
 from circuit_lsp.link import Link
 from circuit_protocol.circuit_replies import CircuitShown
 from circuit_protocol.circuits import CircuitSummary
-from circuit_protocol.errors import InvalidRequest
+from circuit_protocol.errors import InvalidRequest, NotFound
+from circuit_protocol.interventions import Intervention
 from circuit_protocol.replies import ModelDescription, ModelSummary, SiteInfo, TaskSummary
+from circuit_protocol.session import SelectedNode
 
 _LIST_TTL_S: Final = 5.0
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Through what a document is looked at: the model, and what the session does to it."""
+
+    model: str | None = None
+    circuit: str | None = None
+    interventions: tuple[Intervention, ...] = ()
+    node: SelectedNode | None = None
 
 
 class _Config(msgspec.Struct):
@@ -125,6 +137,15 @@ class Facts:
             60.0,
         )
         return CircuitFacts(shown, (await self.model(shown.circuit.model)).d_head)
+
+    async def circuit_if_there(self, look: Look) -> CircuitFacts | None:
+        """The circuit of a look; None where there is none, or it has gone since it was chosen."""
+        if look.circuit is None:
+            return None
+        try:
+            return await self.circuit(look.circuit, look.model)
+        except NotFound:
+            return None
 
     async def models(self) -> tuple[ModelSummary, ...]:
         """All models."""

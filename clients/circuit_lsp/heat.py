@@ -6,7 +6,6 @@ that knows nothing, and certainty); those of activations and differences fit wha
 
 import asyncio
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,27 +15,15 @@ from circuit_client.aio import AsyncConnection
 from circuit_client.iv import InterventionLike
 from circuit_client.notation import format_intervention
 from circuit_client.render.heat import Scale, scale_for
-from circuit_lsp.facts import CircuitFacts, Facts
+from circuit_lsp.facts import CircuitFacts, Facts, Look
 from circuit_lsp.messages.documents import Heat, HeatChoice, HeatScale, HeatToken
 from circuit_lsp.reading import Reading, read
 from circuit_lsp.texts import Text
 from circuit_protocol.errors import InvalidRequest, TooLarge
-from circuit_protocol.interventions import Intervention
-from circuit_protocol.session import SelectedNode
 
 _UNITS: Final = {"loss": "nats", "probability": "", "node": "", "difference": "nats"}
 #: Documents larger than this are not read at all.
 MAX_CHARACTERS: Final = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Through what a document is looked at: the model, and what the session does to it."""
-
-    model: str | None = None
-    circuit: str | None = None
-    interventions: tuple[Intervention, ...] = ()
-    node: SelectedNode | None = None
 
 
 def kept(circuit: CircuitFacts) -> InterventionLike:

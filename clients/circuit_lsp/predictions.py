@@ -7,8 +7,8 @@ import numpy as np
 from circuit_client.aio import AsyncConnection
 from circuit_client.graph import Graph, strongest_first
 from circuit_client.iv import InterventionLike
-from circuit_lsp.facts import CircuitFacts, Facts
-from circuit_lsp.heat import Look, kept
+from circuit_lsp.facts import CircuitFacts, Facts, Look
+from circuit_lsp.heat import kept
 from circuit_lsp.messages.documents import TokenDetail, TokenScore
 from circuit_lsp.messages.shared import Node, NodeEffect, Prediction
 from circuit_lsp.reading import Reading
@@ -64,7 +64,7 @@ async def token_detail(
     n_nodes: int,
 ) -> TokenDetail:
     """What is known about a spot."""
-    circuit = None if look.circuit is None else await facts.circuit(look.circuit, look.model)
+    circuit = await facts.circuit_if_there(look)
     scores, nodes = await asyncio.gather(
         _scores(c, reading, spot, look, n_predictions),
         _active_nodes(c, reading, spot, look, circuit, n_nodes),

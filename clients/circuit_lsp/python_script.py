@@ -1,7 +1,7 @@
 """A circuit as a Python script that asks the daemon for the same: what "copy as Python" copies."""
 
 from circuit_client.notation import format_intervention
-from circuit_lsp.heat import Look
+from circuit_lsp.facts import Look
 from circuit_protocol.circuit_replies import CircuitShown
 
 _SCRIPT = """\

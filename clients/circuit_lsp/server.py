@@ -54,6 +54,7 @@ class CircuitServer(LanguageServer):
         self._diagnosing = Diagnosing(self.bench, self._publish)
         self._reporters: dict[str, Reporter] = {}
         self._told_status: DaemonStatus | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._status_task: asyncio.Task[None] | None = None
         self._register()
 
@@ -131,7 +132,7 @@ class CircuitServer(LanguageServer):
 
     def standing_changed(self, standing: Standing) -> None:
         """Tell of the daemon's coming and going."""
-        asyncio.create_task(self._tell_status())  # noqa: RUF006  # ends by itself
+        self._telling = asyncio.create_task(self._tell_status())
         if standing.state == "connected":
             everything = ("models", "tasks", "circuits", "jobs", "cache", "sessions")
             self.protocol.notify("circuit/catalogueChanged", CatalogueChanged(what=everything))
@@ -162,8 +163,8 @@ class CircuitServer(LanguageServer):
 
     async def _tell_status(self) -> None:
         status = await daemon.status(self.bench, Nothing())
-        if status != self._told_status:
-            self._told_status = status
+        before, self._told_status = self._told_status, status
+        if before is None or _without_clocks(status) != _without_clocks(before):
             self.protocol.notify("circuit/statusChanged", status)
 
     async def _look_at_status(self) -> None:
@@ -238,6 +239,12 @@ class CircuitServer(LanguageServer):
         """What pygls could not handle goes to the log, not into the user's face."""
         if not (isinstance(source, type) and issubclass(source, FeatureRequestError)):
             log.error("%s: %s", getattr(source, "__name__", source), error)
+
+
+def _without_clocks(status: DaemonStatus) -> DaemonStatus:
+    """A status but for what passes by itself, which is no news."""
+    resident = (msgspec.structs.replace(r, expires_in_s=None) for r in status.resident)
+    return msgspec.structs.replace(status, resident=tuple(resident))
 
 
 def job_line(job: JobInfo) -> str:

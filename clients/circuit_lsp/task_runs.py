@@ -5,9 +5,9 @@ import numpy as np
 from circuit_client.aio import AsyncConnection
 from circuit_client.iv import InterventionLike
 from circuit_lsp.effects import single_token
-from circuit_lsp.facts import Facts
+from circuit_lsp.facts import Facts, Look
 from circuit_lsp.features.words import percent
-from circuit_lsp.heat import Look, kept
+from circuit_lsp.heat import kept
 from circuit_lsp.messages.commands import PairParams, PairRun, TaskRun, TaskRunParams
 from circuit_lsp.predictions import next_logprobs
 from circuit_lsp.tokens import visible

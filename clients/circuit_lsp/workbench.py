@@ -15,9 +15,9 @@ from lsprotocol import types
 from pygls.workspace import PositionCodec
 
 from circuit_lsp.errors import as_circuit_error
-from circuit_lsp.facts import Facts
+from circuit_lsp.facts import Facts, Look
 from circuit_lsp.following import Following
-from circuit_lsp.heat import Look, heat_of
+from circuit_lsp.heat import heat_of
 from circuit_lsp.link import Link, Place, Standing
 from circuit_lsp.messages.daemon import JobInfo
 from circuit_lsp.messages.documents import Heat, HeatChoice

@@ -14,6 +14,8 @@ _ATOM: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|fal
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 _MAX_DEPTH: Final = 64
+#: Larger files are not looked into while somebody types: that would take seconds.
+MAX_CHARACTERS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from circuit_lsp.own_files.json_places import Value, parse
+from circuit_lsp.own_files.json_places import MAX_CHARACTERS, Value, parse
 from circuit_lsp.texts import Text
 
 Kind = Literal["model", "task", "circuit", "site", "nodes", "interventions"]
@@ -49,9 +49,8 @@ def names_in(text: Text) -> list[Written]:
     if text.language == "python":
         return list(_in_python(text)) if is_script_of_ours(text) else []
     if text.language in ("json", "jsonc"):
-        value, _ = parse(text.source)
-        if value is not None and is_data_of_ours(text):
-            return list(_in_json(value))
+        value, _ = parse(text.source) if is_data_of_ours(text) else (None, None)
+        return [] if value is None else list(_in_json(value))
     return []
 
 
@@ -63,6 +62,8 @@ def is_script_of_ours(text: Text) -> bool:
 def is_data_of_ours(text: Text) -> bool:
     """Whether a JSON file holds interventions, or a circuit."""
     source = text.source
+    if len(source) > MAX_CHARACTERS:
+        return False
     return '"circuitd ' in source or ('"op"' in source and '"site"' in source)
 
 

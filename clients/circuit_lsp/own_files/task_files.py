@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlparse
 
-from circuit_lsp.own_files.json_places import Mistake, Value, parse
+from circuit_lsp.own_files.json_places import MAX_CHARACTERS, Mistake, Value, parse
 from circuit_lsp.texts import Text
 
 SUFFIXES: Final = (".json", ".jsonl")
@@ -52,7 +52,7 @@ def path_of(uri: str) -> PurePosixPath:
 def read_task_file(text: Text) -> TaskFile | None:
     """`text` as a task file; None if it is none."""
     path = path_of(text.uri)
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in SUFFIXES or len(text.source) > MAX_CHARACTERS:
         return None
     lines = path.suffix == ".jsonl"
     values = list(_lines(text)) if lines else [parse(text.source)]
