@@ -110,7 +110,7 @@ def test_the_wheel_has_the_packages_their_data_and_nothing_else(release: Release
     with zipfile.ZipFile(release.wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {
-        "circuit_client", "circuit_protocol", "circuitd",
+        "circuit_client", "circuit_lsp", "circuit_protocol", "circuit_tui", "circuitd",
     }  # fmt: skip
     shipped = {name for name in names if name.startswith("circuitd/data/")}
     kept = {
