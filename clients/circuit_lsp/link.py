@@ -14,6 +14,7 @@ from typing import Final
 from circuit_client.aio import AsyncConnection, AsyncStream
 from circuit_client.connecting import connect_async
 from circuit_client.reach import start_daemon
+from circuit_lsp.errors import as_circuit_error
 from circuit_lsp.messages.daemon import LinkState
 from circuit_protocol.errors import (
     Cancelled,
@@ -151,8 +152,8 @@ class Link:
                 self._stand(Standing("connecting", "Looking for the daemon."))
             try:
                 connection = await self._connect()
-            except CircuitError as e:
-                self._stand(standing_of(e))
+            except Exception as e:  # this loop must go on, whatever it is
+                self._stand(standing_of(as_circuit_error(e)))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._again.wait(), pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -161,7 +162,7 @@ class Link:
             self._connection = connection
             try:
                 await self._follow(connection)
-            except CircuitError as e:
+            except Exception as e:
                 if not self._is_off:
                     self._stand(Standing("connecting", "The line to the daemon was lost.", str(e)))
             finally:

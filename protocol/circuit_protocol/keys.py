@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -98,8 +99,8 @@ def parse_key(text: str, source: str = "key") -> str:
     try:
         if len(key) == 40 and len(z85.decode(key)) == KEY_NBYTES:
             return key
-    except (KeyError, ValueError, UnicodeEncodeError):
-        pass
+    except (KeyError, ValueError, UnicodeEncodeError, struct.error):
+        pass  # struct.error: five characters that stand for more than 32 bits
     raise InvalidRequest(
         "this is no CURVE key", asked=source, hint="A key is 40 characters of Z85 text"
     )

@@ -59,8 +59,9 @@ async def test_a_circuit_in_every_form(daemon, editors):
         export = await editor.ask("circuit/circuits/export", {"circuit": circuit, "format": form})
         check(export["text"])
         assert export["fileName"].startswith("for_while-")
+    shipped = await a_circuit(editor, "bracket_brace")
     with pytest.raises(JsonRpcException) as caught:
-        await editor.ask("circuit/circuits/delete", {"circuit": circuit})
+        await editor.ask("circuit/circuits/delete", {"circuit": shipped})
     assert caught.value.code == CODES["forbidden"]
 
 

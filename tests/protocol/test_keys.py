@@ -114,7 +114,9 @@ def test_secret_behind_a_symlink_is_refused(directory):
         load_key_pair("client", directory)
 
 
-@pytest.mark.parametrize("text", ["", "x", "a" * 39, "a" * 41, "é" * 40, " " * 40, '"' * 40])
+@pytest.mark.parametrize(
+    "text", ["", "x", "a" * 39, "a" * 41, "é" * 40, " " * 40, '"' * 40, "#" * 40]
+)
 def test_what_is_no_key_is_refused(text):
     with pytest.raises(InvalidRequest, match="no CURVE key"):
         parse_key(text)

@@ -48,6 +48,7 @@ class RunningDaemon:
             "CIRCUITD_STATE_DIR": str(self.home / "state"),
             "CIRCUITD_CACHE_DIR": str(self.home / "cache"),
             "CIRCUITD_CONFIG_DIR": str(self.home / "config"),
+            "CIRCUITD_CIRCUITS_DIR": str(self.home / "circuits"),
             "CIRCUITD_LISTEN": "tcp://127.0.0.1:*,tcp://0.0.0.0:*",
             "CIRCUITD_ALLOW_INSECURE_LOOPBACK_TCP": "true",
             "CIRCUITD_DEVICES": "cpu",
