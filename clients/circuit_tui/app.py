@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from textual._compositor import ChopsUpdate
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -21,6 +22,7 @@ from circuit_tui.paint.look import detect_look
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
+from circuit_tui.wire import TightUpdate
 
 if TYPE_CHECKING:
     from textual.widget import Widget
@@ -104,7 +106,7 @@ class CircuitApp(Exporting, OfferingDaemon):
 
     TITLE = "circuit"
     CSS = """
-    Screen { background: $background; color: $foreground; }
+    Page { background: $background; color: $foreground; }
     ToastRack { align-horizontal: right; }
     """
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("app"))
@@ -328,6 +330,12 @@ class CircuitApp(Exporting, OfferingDaemon):
         names = [theme.name for theme in THEMES]
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Send partial repaints in few bytes; see `wire`."""
+        if type(renderable) is ChopsUpdate:
+            renderable = TightUpdate.of(renderable)
+        super()._display(screen, renderable)
 
     def watch_theme(self, theme: str) -> None:
         """Pictures have colours of their own for dark and for light backgrounds."""

@@ -100,8 +100,7 @@ class Catalogue(Page):
             is_new = before.welcome is None or before.welcome.instance != after.welcome.instance
             if is_new or not self._is_listed:
                 self.action_refresh_lists()
-        held = () if after.status is None else after.status.resident
-        if before.status is None or before.status.resident != held:
+        if _held(before) != _held(after):
             self._fill_models()
 
     def show_scene(self, before: Scene | None, after: Scene) -> None:
@@ -297,3 +296,8 @@ class Catalogue(Page):
         """The circuits in sight."""
         keys = {row.key for row in self.query_one("#circuits", Rows).rows}
         return {"circuits": [s for s in self._found if s.id in keys]}
+
+
+def _held(link: LinkState) -> list[tuple[str, int]] | None:
+    """What is in memory, without how long it will stay: that changes at every look."""
+    return None if link.status is None else [(r.model, r.nbytes) for r in link.status.resident]

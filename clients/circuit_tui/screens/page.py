@@ -169,14 +169,8 @@ class Page(Screen[None]):
     def show_pane(self, pane: str) -> None:
         """Bring a pane into sight, and give it the keys."""
         self._mark_active(pane)
-        target = next(
-            (
-                w
-                for w in self.query_one(f"#{pane}").walk_children()
-                if isinstance(w, Widget) and w.can_focus and w.display
-            ),
-            None,
-        )
+        widgets = self.query_one(f"#{pane}").walk_children(Widget)
+        target = next((w for w in widgets if w.can_focus and _is_in_sight(w)), None)
         if target is not None:
             target.focus(scroll_visible=False)
 
@@ -228,3 +222,8 @@ class Page(Screen[None]):
     def as_json(self) -> Any:
         """The data that is on screen, as builtins."""
         return None
+
+
+def _is_in_sight(widget: Widget) -> bool:
+    """Whether nothing around a widget is hidden."""
+    return all(w.display for w in widget.ancestors_with_self if isinstance(w, Widget))
