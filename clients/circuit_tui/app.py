@@ -131,7 +131,12 @@ class CircuitApp(Exporting, OfferingDaemon):
         self._came_from: list[str] = []
         self.measuring = Measuring(self)
         self.look = detect_look(os.environ, options.color, ascii_only=options.ascii)
-        self.link = Link(self, connect or self._reach, options.session)
+        self.link = Link(
+            self,
+            connect or self._reach,
+            options.session,
+            lambda: patch_between(Scene(), self.scene),
+        )
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = options.theme if options.theme in self.available_themes else _usual_theme()
@@ -247,20 +252,17 @@ class CircuitApp(Exporting, OfferingDaemon):
         self.link.ask(self, "open", show(reference, model=model), opened, what="opening")
 
     def on_session_moved(self, message: SessionMoved) -> None:
-        """Follow the shared session; fill a fresh one with what is looked at here."""
-        if self.link.is_sharing:
-            return  # what we changed meanwhile comes back with the next state
-        state = message.state
-        if state.revision == 0 and (patch := patch_between(Scene(), self.scene)):
-            self.link.share(patch)
-        else:
-            self.do(Adopt(state))
+        """Follow the shared session, unless changes of our own are on their way to it."""
+        if not self.link.is_sharing:
+            self.do(Adopt(message.state))
 
     # ----------------------------------------------------------------------------------- the link
 
     def on_link_changed(self, message: LinkChanged) -> None:
         """Show how the link does."""
         before, self._link_shown = self._link_shown, message.state
+        if not self.screen_stack:
+            return  # the app is closing
         if self.page is not None and self.page.is_mounted:
             self.page.hear_link(before, message.state)
         self.offer_daemon(message.state)

@@ -57,14 +57,15 @@ def said(segments: Iterable[Segment], system: ColorSystem | None) -> str:
             continue
         fg, bg, attrs = codes_of(style, system) if style else ("", "", ())
         if text.isspace() and not any(a in _VISIBLE_ON_BLANKS for a in attrs):
-            fg, attrs = foreground, attributes  # nobody sees what colour a blank is written in
-            if any(a in _VISIBLE_ON_BLANKS for a in attrs):
-                fg, attrs = "", ()
+            # Nobody sees what colour a blank is written in.
+            stays = (bg or not background) and not set(attributes) & set(_VISIBLE_ON_BLANKS)
+            fg, attrs = (foreground, attributes) if stays else ("", ())
         changed: list[str] = []
-        if attrs != attributes or (foreground and not fg) or (background and not bg):
+        if set(attributes) - set(attrs) or (foreground and not fg) or (background and not bg):
             changed.append("0")
             changed += [*attrs, *(c for c in (fg, bg) if c)]
         else:
+            changed += [a for a in attrs if a not in attributes]
             changed += [c for c, old in ((fg, foreground), (bg, background)) if c != old]
         if changed and changed != ["0"]:
             out.append(f"\x1b[{';'.join(changed)}m")

@@ -161,7 +161,10 @@ class Catalogue(Page):
     def _fill_tasks(self) -> None:
         n_recent = len([s for s in self._found if s.id in self._recent])
         rows = task_rows(self._tasks, self._here, n_recent=n_recent)
-        self.query_one("#tasks", Rows).fill(rows if self._is_listed else (), empty="no tasks")
+        self.query_one("#tasks", Rows).fill(
+            rows if self._is_listed else (),
+            empty="no tasks" if self._is_listed else "waiting for the daemon",
+        )
 
     def _fill_circuits(self) -> None:
         table = self.query_one("#circuits", Rows)
@@ -177,7 +180,7 @@ class Catalogue(Page):
         empty = (
             "no circuit contains these words" if words else "no circuit yet: find one with a prune"
         )
-        table.fill(circuit_rows(some), empty=empty)
+        table.fill(circuit_rows(some), empty=empty if self._is_listed else "waiting for the daemon")
         self.query_one("#circuits-pane", Pane).note(f"{len(some)}")
 
     def _task_here(self) -> str | None:

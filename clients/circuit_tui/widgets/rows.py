@@ -18,7 +18,7 @@ from circuit_tui.canvas.cells import Cells
 from circuit_tui.canvas.widget import CellCanvas
 from circuit_tui.keys import bindings
 from circuit_tui.paint.glyphs import glyphs
-from circuit_tui.paint.palette import heat
+from circuit_tui.paint.palette import dim, heat
 from circuit_tui.views.table import Column, Row, Tone
 
 
@@ -235,6 +235,8 @@ class Rows(CellCanvas, can_focus=True):
     def _style(self, tone: Tone | Literal["cursor", "resting"]) -> Style:
         if tone == "plain":
             return Style.null()
+        if tone == "dim":
+            return dim(self.look)
         style = self.get_component_rich_style(f"rows--{tone}", partial=True)
         keeps = tone in ("cursor", "resting")
         return Style(color=style.color, bgcolor=style.bgcolor if keeps else None, bold=style.bold)
