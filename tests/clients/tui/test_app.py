@@ -311,13 +311,15 @@ async def test_idle_repaints_nothing(tmp_path: Path) -> None:
 
     busy_status.n = 0  # pyright: ignore[reportFunctionMemberAccess]
     answers = {requests.Status: busy_status}
-    async with running(tmp_path, circuit=PLACE, answers=answers) as (app, pilot, d):
+    async with running(tmp_path, circuit=PLACE, answers=answers) as (app, pilot, _):
         await opened(pilot, app)
         await until(pilot, lambda: not app.link.state.waits)
         painted: list[object] = []
         shown = app._display
         app._display = lambda screen, update: painted.append(update) or shown(screen, update)  # pyright: ignore[reportAttributeAccessIssue]
-        d.wait_for(requests.Status)
+        n = busy_status.n  # pyright: ignore[reportFunctionMemberAccess]
+        await until(pilot, lambda: busy_status.n >= n + 1)  # pyright: ignore[reportFunctionMemberAccess]
+        painted.clear()  # what was still on its way when it became idle
         n = busy_status.n  # pyright: ignore[reportFunctionMemberAccess]
         await until(pilot, lambda: busy_status.n >= n + 1)  # pyright: ignore[reportFunctionMemberAccess]
         await pilot.pause()
