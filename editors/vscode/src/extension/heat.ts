@@ -1,0 +1,253 @@
+// Token heat in the editor: decorations of the very version that was read, gone at the first edit.
+
+import * as vscode from "vscode";
+import type { Heat, HeatChoice } from "../protocol.generated";
+import { ALL_SHADES, backgroundId, legendText, legendTooltip, tokensByShade, underlineId } from "./heatPlan";
+import { type Server, sentenceOf } from "./server";
+import { hasBackground, isOurs, isRead } from "./settings";
+
+/** A long document is read around the cursor: where that is need not be told at every key. */
+const FOCUS_AFTER_MS = 200;
+
+export class HeatLayer implements vscode.Disposable {
+  readonly #server: Server;
+  readonly #log: vscode.LogOutputChannel;
+  readonly #heats = new Map<string, Heat>();
+  readonly #legend = vscode.window.createStatusBarItem(
+    "circuits.legend",
+    vscode.StatusBarAlignment.Right,
+    89,
+  );
+  readonly #disposables: vscode.Disposable[];
+  #shades = decorationTypes();
+  #focus: NodeJS.Timeout | undefined;
+
+  constructor(server: Server, log: vscode.LogOutputChannel) {
+    this.#server = server;
+    this.#log = log;
+    this.#legend.name = "Circuits: heat";
+    this.#legend.command = "circuits.chooseHeat";
+    this.#disposables = [
+      this.#legend,
+      server.on("circuit/heat", (heat) => this.#arrived(heat)),
+      server.onChanged(({ state }) => {
+        if (state !== "running") this.#forgetAll();
+      }),
+      vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
+        if (contentChanges.length > 0) this.#stale(document.uri);
+      }),
+      vscode.workspace.onDidCloseTextDocument(({ uri }) => this.#heats.delete(uri.toString())),
+      vscode.window.onDidChangeVisibleTextEditors((editors) => {
+        for (const editor of editors) this.#paint(editor);
+      }),
+      vscode.window.onDidChangeActiveTextEditor(() => this.#showLegend()),
+      vscode.window.onDidChangeTextEditorSelection(({ textEditor }) => this.#focused(textEditor)),
+      vscode.workspace.onDidChangeConfiguration((event) => {
+        if (isOurs(event)) this.#renew();
+      }),
+    ];
+  }
+
+  /** The heat of a document as it was last heard of. */
+  heatOf(uri: vscode.Uri): Heat | undefined {
+    return this.#heats.get(uri.toString());
+  }
+
+  /** Turn it on, off, or to another number. */
+  async watch(document: vscode.TextDocument, on: boolean, choice: HeatChoice | null): Promise<void> {
+    if (on && !isRead(document)) {
+      const words = `The model does not read ${document.languageId} documents (setting circuit.languages).`;
+      void vscode.window.showInformationMessage(words);
+      return;
+    }
+    const uri = document.uri.toString();
+    this.#arrived(await this.#server.ask("circuit/document/watch", { uri, on, choice }));
+  }
+
+  #arrived(heat: Heat): void {
+    this.#heats.set(heat.uri, heat);
+    for (const editor of vscode.window.visibleTextEditors) {
+      if (editor.document.uri.toString() === heat.uri) this.#paint(editor);
+    }
+    this.#showLegend();
+  }
+
+  /** Decorate an editor with what is known of its very text, or with nothing. */
+  #paint(editor: vscode.TextEditor): void {
+    const heat = this.#heats.get(editor.document.uri.toString());
+    const isFresh = heat?.state === "fresh" && heat.version === editor.document.version;
+    const tokens = tokensByShade(isFresh ? heat.tokens : []);
+    for (const [shade, type] of this.#shades) {
+      const ranges = (tokens.get(shade) ?? []).map(
+        ({ range: { start, end } }) => new vscode.Range(start.line, start.character, end.line, end.character),
+      );
+      editor.setDecorations(type, ranges);
+    }
+  }
+
+  /** The text has changed: what was known of it is wrong, at once. */
+  #stale(uri: vscode.Uri): void {
+    const heat = this.#heats.get(uri.toString());
+    if (heat === undefined || heat.state === "off") return;
+    if (heat.tokens.length > 0) this.#log.trace(`cleared the heat of ${uri.path}`);
+    this.#arrived({
+      ...heat,
+      state: heat.state === "fresh" ? "waiting" : heat.state,
+      tokens: [],
+      meanLoss: null,
+    });
+  }
+
+  #forgetAll(): void {
+    for (const [uri, heat] of this.#heats) {
+      if (heat.state !== "off")
+        this.#arrived({
+          ...heat,
+          state: "unavailable",
+          tokens: [],
+          note: "There is no language server now.",
+        });
+      if (heat.state === "off") this.#heats.delete(uri);
+    }
+  }
+
+  #showLegend(): void {
+    // While the panel has the focus, the legend is that of the text beside it.
+    const { activeTextEditor, visibleTextEditors } = vscode.window;
+    const editors = activeTextEditor === undefined ? visibleTextEditors : [activeTextEditor];
+    const heats = editors.map(({ document }) => this.#heats.get(document.uri.toString()));
+    const heat = heats.find((x) => x !== undefined && x.state !== "off");
+    const text = heat === undefined ? "" : legendText(heat);
+    void vscode.commands.executeCommand("setContext", "circuits.heatOn", text !== "");
+    if (heat === undefined || text === "") {
+      this.#legend.hide();
+      return;
+    }
+    this.#legend.text = text;
+    this.#legend.tooltip = new vscode.MarkdownString(legendTooltip(heat));
+    this.#legend.show();
+  }
+
+  #focused(editor: vscode.TextEditor): void {
+    const uri = editor.document.uri.toString();
+    if (this.#heats.get(uri)?.isWhole !== false) return;
+    clearTimeout(this.#focus);
+    const { line, character } = editor.selection.active;
+    this.#focus = setTimeout(
+      () => this.#server.tell("circuit/document/focus", { uri, position: { line, character } }),
+      FOCUS_AFTER_MS,
+    );
+  }
+
+  /** Other settings: other decorations. */
+  #renew(): void {
+    for (const type of this.#shades.values()) type.dispose();
+    this.#shades = decorationTypes();
+    for (const editor of vscode.window.visibleTextEditors) this.#paint(editor);
+  }
+
+  dispose(): void {
+    clearTimeout(this.#focus);
+    for (const type of this.#shades.values()) type.dispose();
+    for (const disposable of this.#disposables) disposable.dispose();
+  }
+}
+
+/** Colour behind, and a line below that says sign and size without colour. */
+function decorationTypes(): Map<number, vscode.TextEditorDecorationType> {
+  const types = ALL_SHADES.map((shade): [number, vscode.TextEditorDecorationType] => [
+    shade,
+    vscode.window.createTextEditorDecorationType({
+      ...(hasBackground() ? { backgroundColor: new vscode.ThemeColor(backgroundId(shade)) } : {}),
+      borderWidth: `0 0 ${Math.abs(shade) > 3 ? 3 : Math.abs(shade) > 1 ? 2 : 1}px 0`,
+      borderStyle: shade > 0 ? "solid" : "dashed",
+      borderColor: new vscode.ThemeColor(underlineId(shade)),
+      overviewRulerColor: Math.abs(shade) > 3 ? new vscode.ThemeColor(underlineId(shade)) : undefined,
+      overviewRulerLane: vscode.OverviewRulerLane.Center,
+      rangeBehavior: vscode.DecorationRangeBehavior.ClosedClosed,
+    } as vscode.DecorationRenderOptions),
+  ]);
+  return new Map(types);
+}
+
+/** A quick pick of what heat can show; null: nothing was chosen. */
+export async function chooseHeat(server: Server): Promise<HeatChoice | "off" | null> {
+  const session = server.isConnected ? await server.ask("circuit/session/get", {}).catch(() => null) : null;
+  const items: (vscode.QuickPickItem & { choice: HeatChoice | "off" | "models" })[] = [
+    {
+      label: "$(flame) Loss",
+      detail: "How surprised the model was by each token, in nats.",
+      choice: { of: "loss" },
+    },
+    {
+      label: "$(percentage) Probability",
+      detail: "How likely each token was.",
+      choice: { of: "probability" },
+    },
+  ];
+  if (session?.node) {
+    const { node, circuit } = session;
+    items.push({
+      label: `$(circle-filled) ${node.site}[${node.channel}]`,
+      detail: "Activation of the selected node.",
+      choice: { of: "node", node, circuit: null },
+    });
+    if (circuit !== null) {
+      items.push({
+        label: `$(circle-outline) ${node.site}[${node.channel}] in the circuit`,
+        detail: "Its activation where only the circuit's nodes are left.",
+        choice: { of: "node", node, circuit },
+      });
+    }
+  }
+  if (session?.circuit) {
+    items.push({
+      label: "$(type-hierarchy) Circuit against model",
+      detail: "What it costs, token by token, to have only the circuit.",
+      choice: { of: "difference", circuit: session.circuit },
+    });
+  }
+  items.push(
+    {
+      label: "$(diff) Another model …",
+      detail: "The loss of another model minus this one's.",
+      choice: "models",
+    },
+    { label: "$(close) Off", detail: "Read this document no more.", choice: "off" },
+  );
+  const chosen = await vscode.window.showQuickPick(items, {
+    title: "Heat of this document",
+    matchOnDetail: true,
+  });
+  if (chosen === undefined) return null;
+  return chosen.choice === "models" ? chooseModel(server) : chosen.choice;
+}
+
+async function chooseModel(server: Server): Promise<HeatChoice | null> {
+  const { models } = await server.ask("circuit/models/list", {});
+  const others = models.filter((model) => model.broken === null && model.name !== server.daemon?.model);
+  const chosen = await vscode.window.showQuickPick(
+    others.map((model) => ({
+      label: model.name,
+      description: model.resident === null ? "is loaded first" : "in memory",
+    })),
+    { title: "Compare with the loss of" },
+  );
+  return chosen === undefined ? null : { of: "difference", otherModel: chosen.label };
+}
+
+/** Carry out a change of heat for the active editor; what goes wrong is said. */
+export async function changeHeat(layer: HeatLayer, choice: HeatChoice | "off" | "on"): Promise<void> {
+  const document =
+    vscode.window.activeTextEditor?.document ??
+    vscode.window.visibleTextEditors.find((editor) => isRead(editor.document))?.document;
+  if (document === undefined) {
+    void vscode.window.showInformationMessage("Open a document first.");
+    return;
+  }
+  try {
+    await layer.watch(document, choice !== "off", typeof choice === "string" ? null : choice);
+  } catch (error) {
+    void vscode.window.showErrorMessage(sentenceOf(error));
+  }
+}
