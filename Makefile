@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # The constraints pin what CI installs; a bare range for torch would fetch gigabytes of CUDA.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_TESTS := tests/whole/node
+VSCODE := editors/vscode
 # Corpus, token streams and checkpoints of `make train`: about 1 GB, never committed.
 WORK ?= build/training
 SOURCES := protocol daemon clients training benchmarks docs tests
@@ -18,7 +19,7 @@ help: ## Show this list
 demo: $(VENV)/.run ## Start a daemon of its own and show what it does on the shipped model
 	@$(BIN)/python docs/demo.py
 
-test: $(VENV)/.dev $(NODE_TESTS)/node_modules/.done ## Run every test
+test: $(VENV)/.dev $(NODE_TESTS)/node_modules/.done $(VSCODE)/node_modules/.done build/code-server/.done ## Run every test
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fresh pages, tests
@@ -58,7 +59,7 @@ reproduce: $(VENV)/.train ## Measure the paper's claims on the shipped models, i
 	@$(BIN)/python -m training.reproduction draw
 
 clean: ## Remove what these targets made
-	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules $(VSCODE)/node_modules build/code-server .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python: constraints.txt
 	@$(PYTHON) -m venv $(VENV)
@@ -89,3 +90,12 @@ $(VENV)/.bench: $(VENV)/.run benchmarks/peers-requirements.txt
 $(NODE_TESTS)/node_modules/.done: $(NODE_TESTS)/package.json
 	@npm install --prefix $(NODE_TESTS) --no-package-lock --no-audit --no-fund --silent
 	@touch $@
+
+$(VSCODE)/node_modules/.done: $(VSCODE)/package.json
+	@npm install --prefix $(VSCODE) --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
+# A VS Code for the tests. Where it cannot be installed they are skipped; in CI that is a failure.
+build/code-server/.done: $(VSCODE)/test/install_code_server.sh
+	@echo "Installing a VS Code that runs in a browser into build/ (a minute, 320 MB) …" >&2
+	@$< $(@D) || [ -z "$(CI)" ]

@@ -1,0 +1,120 @@
+// VS Code in a browser, as a user moves in it: commands, files, the panel, themes, screenshots.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import * as path from "node:path";
+import { type Browser, chromium, type FrameLocator, type Locator, type Page } from "playwright-core";
+
+/** What the walk is told by whoever starts the servers. */
+export interface Surroundings {
+  /** Address of the workbench, its folder included. */
+  readonly url: string;
+  readonly chromium: string;
+  readonly folder: string;
+  /** Settings files that the workbench reads. */
+  readonly settings: readonly string[];
+  readonly shots: string;
+  /** The `circuit` command, and the daemon's process. */
+  readonly circuit: string;
+  readonly daemonPid: number;
+}
+
+export const LIMIT_MS = 90_000;
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export function launch(executablePath: string): Promise<Browser> {
+  return chromium.launch({ executablePath, args: FLAGS });
+}
+
+export class Workbench {
+  readonly page: Page;
+  readonly #around: Surroundings;
+
+  constructor(page: Page, around: Surroundings) {
+    this.page = page;
+    this.#around = around;
+    page.setDefaultTimeout(LIMIT_MS);
+  }
+
+  async open(): Promise<void> {
+    await this.page.goto(this.#around.url);
+    await this.page.locator(".monaco-workbench .part.editor").waitFor();
+  }
+
+  /** A file of the workspace, from the explorer. */
+  async openFile(name: string): Promise<void> {
+    await this.page.getByRole("treeitem", { name }).first().dblclick();
+    await this.page.locator(".view-line").first().waitFor();
+  }
+
+  /** A command of the palette, which must be offered there. */
+  async run(title: string): Promise<void> {
+    await this.page.keyboard.press("F1");
+    const input = this.page.locator(".quick-input-widget input").first();
+    await input.fill(`>${title}`);
+    await this.page.locator(`.quick-input-list [aria-label^="${title}"]`).first().click();
+  }
+
+  get status(): Locator {
+    return this.page.locator('[id$="circuits.status"]');
+  }
+
+  get legend(): Locator {
+    return this.page.locator('[id$="circuits.legend"]');
+  }
+
+  /** Tokens of the editor that are decorated. */
+  get decorated(): Locator {
+    return this.page.locator('.view-overlays [class*="ced-"]');
+  }
+
+  get panel(): FrameLocator {
+    return this.page.frameLocator("iframe.webview.ready").frameLocator("#active-frame");
+  }
+
+  /** The node that is selected in the panel, by name. */
+  async selected(): Promise<string | undefined> {
+    return (await this.panel.locator(".marker").getAttribute("data-node")) ?? undefined;
+  }
+
+  /** Another colour theme, through the settings file; waits until the workbench has it. */
+  async theme(name: string, className: string): Promise<void> {
+    for (const file of this.#around.settings) {
+      const settings = JSON.parse(readFileSync(file, "utf8"));
+      writeFileSync(file, JSON.stringify({ ...settings, "workbench.colorTheme": name }));
+    }
+    await this.page.locator(`.monaco-workbench.${className}`).waitFor();
+    await this.panel
+      .locator(
+        `body.${className === "vs" ? "vscode-light" : className === "hc-black" ? "vscode-high-contrast" : "vscode-dark"}`,
+      )
+      .waitFor();
+  }
+
+  async shot(name: string): Promise<void> {
+    await this.page.screenshot({ path: path.join(this.#around.shots, `${name}.png`) });
+  }
+}
+
+/** Ask again until `accept` takes the answer: for what tells nobody when it changes. */
+export async function until<T>(
+  what: string,
+  ask: () => Promise<T>,
+  accept: (value: T) => boolean,
+): Promise<T> {
+  const end = Date.now() + LIMIT_MS;
+  for (;;) {
+    const value = await ask();
+    if (accept(value)) return value;
+    if (Date.now() > end)
+      throw new Error(`${what}: still ${JSON.stringify(value)} after ${LIMIT_MS / 1000} s`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
