@@ -36,6 +36,7 @@ from benchmarks import (
     starting,
     sweeps,
     transfer,
+    vscode,
 )
 from benchmarks.bench import Bench
 from benchmarks.conditions import QUIET_LOAD, conditions, load_per_core
@@ -62,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "prune_memory": prune_memory.measure,
     "lsp": lsp.measure,
     "cuda": cuda.measure,
+    "vscode": vscode.measure,
 }
 
 
