@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from textual._compositor import ChopsUpdate
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -21,6 +22,7 @@ from circuit_tui.paint.look import detect_look
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
+from circuit_tui.wire import TightUpdate
 
 if TYPE_CHECKING:
     from textual.widget import Widget
@@ -104,7 +106,7 @@ class CircuitApp(Exporting, OfferingDaemon):
 
     TITLE = "circuit"
     CSS = """
-    Screen { background: $background; color: $foreground; }
+    Page { background: $background; color: $foreground; }
     ToastRack { align-horizontal: right; }
     """
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("app"))
@@ -129,7 +131,12 @@ class CircuitApp(Exporting, OfferingDaemon):
         self._came_from: list[str] = []
         self.measuring = Measuring(self)
         self.look = detect_look(os.environ, options.color, ascii_only=options.ascii)
-        self.link = Link(self, connect or self._reach, options.session)
+        self.link = Link(
+            self,
+            connect or self._reach,
+            options.session,
+            lambda: patch_between(Scene(), self.scene),
+        )
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = options.theme if options.theme in self.available_themes else _usual_theme()
@@ -245,20 +252,17 @@ class CircuitApp(Exporting, OfferingDaemon):
         self.link.ask(self, "open", show(reference, model=model), opened, what="opening")
 
     def on_session_moved(self, message: SessionMoved) -> None:
-        """Follow the shared session; fill a fresh one with what is looked at here."""
-        if self.link.is_sharing:
-            return  # what we changed meanwhile comes back with the next state
-        state = message.state
-        if state.revision == 0 and (patch := patch_between(Scene(), self.scene)):
-            self.link.share(patch)
-        else:
-            self.do(Adopt(state))
+        """Follow the shared session, unless changes of our own are on their way to it."""
+        if not self.link.is_sharing:
+            self.do(Adopt(message.state))
 
     # ----------------------------------------------------------------------------------- the link
 
     def on_link_changed(self, message: LinkChanged) -> None:
         """Show how the link does."""
         before, self._link_shown = self._link_shown, message.state
+        if not self.screen_stack:
+            return  # the app is closing
         if self.page is not None and self.page.is_mounted:
             self.page.hear_link(before, message.state)
         self.offer_daemon(message.state)
@@ -328,6 +332,12 @@ class CircuitApp(Exporting, OfferingDaemon):
         names = [theme.name for theme in THEMES]
         at = names.index(self.theme) if self.theme in names else -1
         self.theme = names[(at + 1) % len(names)]
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Send partial repaints in few bytes; see `wire`."""
+        if type(renderable) is ChopsUpdate:
+            renderable = TightUpdate.of(renderable)
+        super()._display(screen, renderable)
 
     def watch_theme(self, theme: str) -> None:
         """Pictures have colours of their own for dark and for light backgrounds."""

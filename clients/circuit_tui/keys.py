@@ -239,6 +239,7 @@ TABLE: Final[tuple[Key, ...]] = (
 #: How Textual names the keys that footers and documents write with their sign.
 _SIGNS: Final[dict[str, str]] = {
     "question_mark": "?",
+    "escape": "esc",
     "slash": "/",
     "space": "space",
     "left_square_bracket": "[",

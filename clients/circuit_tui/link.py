@@ -137,14 +137,22 @@ class Link:
     """The connection, its questions in flight, and its place in the shared session."""
 
     def __init__(
-        self, app: MessagePump, connect: Callable[[], Coroutine[Any, Any, Source]], session: str
+        self,
+        app: MessagePump,
+        connect: Callable[[], Coroutine[Any, Any, Source]],
+        session: str,
+        everything: "Callable[[], SessionPatch | None]" = lambda: None,
     ) -> None:
+        """`everything` says what a session that begins has to be told of what is looked at."""
         self._app = app
+        self._everything = everything
         self._connect = connect
         self._session = session
         self.state = LinkState()
         self._source: Source | None = None
         self._is_open = asyncio.Event()
+        #: Set while this client is attached to the session: until then nothing is changed in it.
+        self._has_joined = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         #: The question in flight of each slot, by its asker.
         self._slots: dict[tuple[int, str], asyncio.Task[None]] = {}
@@ -194,7 +202,7 @@ class Link:
 
     async def _watch(self, source: Source) -> None:
         """Notice when the line is lost and when it is back, perhaps to another daemon."""
-        instance: str | None = None
+        following: asyncio.Task[None] | None = None
         asked_s = -_STATUS_EVERY_S
         while True:
             if source.is_open:
@@ -202,14 +210,15 @@ class Link:
                     self._is_open.set()
                     self._tell(phase="open", welcome=source.welcome, error=None)
                     asked_s = -_STATUS_EVERY_S
-                    if source.welcome.instance != instance:
-                        instance = source.welcome.instance
-                        self._spawn(self._follow_session(source, instance))
+                    if following is not None:
+                        following.cancel()
+                    following = self._spawn(self._follow_session(source))
                 if time.monotonic() - asked_s >= _STATUS_EVERY_S:
                     asked_s = time.monotonic()
                     self._spawn(self._ask_status(source))
             elif self._is_open.is_set():
                 self._is_open.clear()
+                self._has_joined.clear()
                 self._tell(phase="lost", status=None)
             await asyncio.sleep(_WATCH_EVERY_S)
 
@@ -350,7 +359,7 @@ class Link:
 
         try:
             while self._patch is not None:
-                await self._is_open.wait()
+                await self._has_joined.wait()
                 source, patch = self._source, self._patch
                 if source is None or patch is None:
                     return
@@ -364,20 +373,27 @@ class Link:
             self._is_sending = False
             self._pass_on()
 
-    async def _follow_session(self, source: Source, instance: str) -> None:
+    async def _follow_session(self, source: Source) -> None:
         from circuit_client.verbs.sessions import attach
         from circuit_protocol.errors import CircuitError
 
+        self._heard = None
+        stream = source.submit(attach(self._session))
         try:
-            async for event in source.submit(attach(self._session)):
+            async for event in stream:
                 self._tell(attached=event.attached)
-                if not event.closed:
+                if event.closed:
+                    continue
+                if event.state.revision > 0:
                     self._hear(event.state)
-                    self._pass_on()
+                elif (patch := self._everything()) is not None:
+                    self.share(patch)  # a fresh session looks at what this one does
+                self._has_joined.set()
+                self._pass_on()
         except CircuitError:
-            return
-        if source.welcome.instance == instance:
             self._tell(attached=0)
+        finally:
+            stream.cancel()
 
     @property
     def is_sharing(self) -> bool:

@@ -41,6 +41,8 @@ class Measuring:
         """Measure if the circuit or what is switched is another."""
         if loaded is None:
             self._loaded, self._pair = None, None
+            for slot in ("score", "sides", "pair", "sides found"):
+                self._app.link.drop(self._app, slot)
             self._set(Effect())
             return
         is_same = self._loaded is not None and (
@@ -77,7 +79,8 @@ class Measuring:
             return
 
         def scored(answer: CircuitDerived | AblateAnswer) -> None:
-            self._set(replace(self.effect, now=read_score(answer), refused=None))
+            if self._loaded is not None and self._loaded.id == loaded.id:
+                self._set(replace(self.effect, now=read_score(answer), refused=None))
 
         def refused(error: "CircuitError") -> None:
             self._set(replace(self.effect, now=None, refused=str(error.message)))
@@ -94,6 +97,8 @@ class Measuring:
         circuit = loaded.shown.circuit
 
         def drawn(pair: TaskTokens) -> None:
+            if self._loaded is None or self._loaded.id != loaded.id:
+                return
             self._pair = pair
             self._learn_names([*pair.tokens.ravel().tolist(), *pair.answers.ravel().tolist()])
             self._app.link.ask(
@@ -102,7 +107,7 @@ class Measuring:
             )  # fmt: skip
 
         def found(answer: ForwardAnswer) -> None:
-            if self._pair is None:
+            if self._pair is None or self._loaded is None or self._loaded.id != loaded.id:
                 return
             sides = read_sides(answer, self._pair)
             self._learn_names([t for side in sides for t, _ in side.top])
@@ -118,6 +123,8 @@ class Measuring:
             return
 
         def answered(answer: ForwardAnswer) -> None:
+            if self._pair is not pair:
+                return  # of an example or a circuit that is looked at no more
             sides = read_sides(answer, pair)
             self._learn_names([t for side in sides for t, _ in side.top])
             self._set(replace(self.effect, sides_now=sides))
@@ -135,5 +142,5 @@ class Measuring:
 
     def _tell(self) -> None:
         page = self._app.page
-        if page is not None and page.is_mounted:
+        if page is not None and page.is_ready:
             page.show_effect(self.effect)

@@ -232,7 +232,6 @@ class GraphCanvas(CellCanvas, can_focus=True):
         ascii_only = self.look.ascii_only
         base = self._base(cells.width, cells.height, viewport)
         cells.chars[:], cells.inks[:] = base.chars, base.inks
-        draw_captions(graph, viewport, cells, self.inks)
         wanted: list[int] = []
         for node in dict.fromkeys([self._selected, self._hovered[0]]):
             if node is not None:
@@ -248,6 +247,7 @@ class GraphCanvas(CellCanvas, can_focus=True):
                 x, y = at[node].tolist()
                 mark = graph.marks[node]
                 cells.put(x, y, mark, self.ink(graph.node_styles[graph.node_ink[node]] + style))
+        draw_captions(graph, viewport, cells, self.inks)
 
     def _base(self, width: int, height: int, viewport: Viewport) -> Cells:
         key = (width, height, viewport, self.look)

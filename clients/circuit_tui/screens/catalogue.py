@@ -100,8 +100,7 @@ class Catalogue(Page):
             is_new = before.welcome is None or before.welcome.instance != after.welcome.instance
             if is_new or not self._is_listed:
                 self.action_refresh_lists()
-        held = () if after.status is None else after.status.resident
-        if before.status is None or before.status.resident != held:
+        if _held(before) != _held(after):
             self._fill_models()
 
     def show_scene(self, before: Scene | None, after: Scene) -> None:
@@ -162,7 +161,10 @@ class Catalogue(Page):
     def _fill_tasks(self) -> None:
         n_recent = len([s for s in self._found if s.id in self._recent])
         rows = task_rows(self._tasks, self._here, n_recent=n_recent)
-        self.query_one("#tasks", Rows).fill(rows if self._is_listed else (), empty="no tasks")
+        self.query_one("#tasks", Rows).fill(
+            rows if self._is_listed else (),
+            empty="no tasks" if self._is_listed else "waiting for the daemon",
+        )
 
     def _fill_circuits(self) -> None:
         table = self.query_one("#circuits", Rows)
@@ -178,7 +180,7 @@ class Catalogue(Page):
         empty = (
             "no circuit contains these words" if words else "no circuit yet: find one with a prune"
         )
-        table.fill(circuit_rows(some), empty=empty)
+        table.fill(circuit_rows(some), empty=empty if self._is_listed else "waiting for the daemon")
         self.query_one("#circuits-pane", Pane).note(f"{len(some)}")
 
     def _task_here(self) -> str | None:
@@ -297,3 +299,8 @@ class Catalogue(Page):
         """The circuits in sight."""
         keys = {row.key for row in self.query_one("#circuits", Rows).rows}
         return {"circuits": [s for s in self._found if s.id in keys]}
+
+
+def _held(link: LinkState) -> list[tuple[str, int]] | None:
+    """What is in memory, without how long it will stay: that changes at every look."""
+    return None if link.status is None else [(r.model, r.nbytes) for r in link.status.resident]

@@ -35,7 +35,7 @@ from circuit_tui.views.circuit import (
     node_rows,
 )
 from circuit_tui.views.table import as_text
-from circuit_tui.widgets.effect_view import EffectView
+from circuit_tui.widgets.effect_view import EffectView, what_colours_mean
 from circuit_tui.widgets.lines import Lines
 from circuit_tui.widgets.panes import Pane, PaneTabs
 from circuit_tui.widgets.picture import Picture
@@ -183,6 +183,7 @@ class CircuitPage(Operating):
         if self.scene.switched.kind and said:
             said += f" (at {self.scene.switched.kind})"
         self.query_one(EffectView).show(effect, app.names, switched=said)
+        self.query_one("#effect-pane", Pane).note(what_colours_mean(effect))
 
     # ------------------------------------------------------------------------------------ filling
 

@@ -17,7 +17,7 @@ class NoDaemon(ModalScreen[bool]):
         padding: 1 2; }
     NoDaemon Static { height: auto; margin-bottom: 1; }
     NoDaemon Horizontal { height: 1; }
-    NoDaemon Button { height: 1; min-width: 10; border: none; margin-right: 2; padding: 0 1; }
+    NoDaemon Button { margin-right: 2; }
     """
     BINDINGS = [  # noqa: RUF012
         Binding("escape", "answer(False)", "wait"),
@@ -34,9 +34,9 @@ class NoDaemon(ModalScreen[bool]):
             yield Static(self._text, markup=False)
             with Horizontal():
                 if self._can_start:
-                    yield Button("Start a daemon", id="start", variant="primary")
-                yield Button("Wait for one", id="wait")
-                yield Button("Quit", id="quit")
+                    yield Button("Start a daemon", id="start", variant="primary", compact=True)
+                yield Button("Wait for one", id="wait", compact=True)
+                yield Button("Quit", id="quit", compact=True)
 
     @on(Button.Pressed)
     def choose(self, message: Button.Pressed) -> None:

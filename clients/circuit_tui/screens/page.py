@@ -14,13 +14,13 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from circuit_tui.effect import Effect
 from circuit_tui.keys import bindings
 from circuit_tui.link import LinkState
 from circuit_tui.loaded import Loaded
 from circuit_tui.state import Event, Scene
+from circuit_tui.widgets.key_bar import KeyBar
 from circuit_tui.widgets.panes import Pane, PaneTabs
 from circuit_tui.widgets.top_bar import TopBar
 
@@ -54,8 +54,8 @@ class Page(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._seen: Scene | None = None
-        self._seen_circuit: Loaded | None = None
-        self._has_seen_circuit = False
+        #: The circuit that was shown last, or why there was none.
+        self._seen_circuit: tuple[Loaded | None, CircuitError | None] | None = None
         #: Whether its widgets are there to be shown something.
         self.is_ready = False
 
@@ -76,7 +76,7 @@ class Page(Screen[None]):
         """The bar, the page's own widgets, the keys."""
         yield TopBar(self.TITLE_TEXT, ascii_only=self.circuit_app.options.ascii)
         yield from self.compose_page()
-        yield Footer(show_command_palette=False)
+        yield KeyBar(look=self.circuit_app.look)
 
     def compose_page(self) -> ComposeResult:
         """The page's own widgets."""
@@ -111,8 +111,11 @@ class Page(Screen[None]):
         if self._seen is not app.scene:
             before, self._seen = self._seen, app.scene
             self.show_scene(before, app.scene)
-        if self._seen_circuit is not app.loaded or not self._has_seen_circuit:
-            self._seen_circuit, self._has_seen_circuit = app.loaded, True
+        arrived = (app.loaded, app.load_error)
+        if self._seen_circuit is None or any(
+            a is not b for a, b in zip(arrived, self._seen_circuit, strict=True)
+        ):
+            self._seen_circuit = arrived
             self.show_circuit(app.loaded)
             self.show_effect(app.measuring.effect)
 
@@ -169,14 +172,8 @@ class Page(Screen[None]):
     def show_pane(self, pane: str) -> None:
         """Bring a pane into sight, and give it the keys."""
         self._mark_active(pane)
-        target = next(
-            (
-                w
-                for w in self.query_one(f"#{pane}").walk_children()
-                if isinstance(w, Widget) and w.can_focus and w.display
-            ),
-            None,
-        )
+        widgets = self.query_one(f"#{pane}").walk_children(Widget)
+        target = next((w for w in widgets if w.can_focus and _is_in_sight(w)), None)
         if target is not None:
             target.focus(scroll_visible=False)
 
@@ -228,3 +225,8 @@ class Page(Screen[None]):
     def as_json(self) -> Any:
         """The data that is on screen, as builtins."""
         return None
+
+
+def _is_in_sight(widget: Widget) -> bool:
+    """Whether nothing around a widget is hidden."""
+    return all(w.display for w in widget.ancestors_with_self if isinstance(w, Widget))

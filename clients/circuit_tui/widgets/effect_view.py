@@ -41,16 +41,15 @@ class EffectView(Vertical):
     def show(self, effect: Effect, names: TokenNames, *, switched: str) -> None:
         """Show another effect."""
         self.query_one("#effect-score", Lines).show([score_line(effect, self._look, switched)])
-        sides = effect.sides_now or effect.sides_found
+        has_change = bool(effect.sides_now) and bool(effect.sides_found)
+        sides = effect.sides_now if has_change else effect.sides_found
         values: list[np.ndarray] = []
         for n, side in enumerate(sides):
-            found = effect.sides_found[n] if n < len(effect.sides_found) else None
-            has_change = bool(effect.sides_now) and found is not None
-            of = changes(side, found) if has_change and found is not None else side.losses
+            of = changes(side, effect.sides_found[n]) if has_change else side.losses
             values.append(np.array(of, np.float32))
         finite = [abs(float(x)) for v in values for x in v if np.isfinite(x)]
-        kind = "diverging" if effect.sides_now else "sequential"
-        unit = "nats more" if effect.sides_now else "nats"
+        kind = "diverging" if has_change else "sequential"
+        unit = "nats more" if has_change else "nats"
         scale = scale_for(finite, kind, unit)
         for n in (1, 2):
             line = self.query_one(f"#effect-side-{n}", Lines)
@@ -60,9 +59,18 @@ class EffectView(Vertical):
                 tokens.show([], [])
                 continue
             side = sides[n - 1]
-            found = effect.sides_found[n - 1] if effect.sides_now else None
+            found = effect.sides_found[n - 1] if has_change else None
             line.show([side_line(side, found, names.__getitem__, self._look)])
             tokens.show(names.of(side.tokens), values[n - 1], scale=scale)
+
+
+def what_colours_mean(effect: Effect) -> str:
+    """What the colours of the tokens say."""
+    if not effect.sides_found:
+        return ""
+    if effect.sides_now:
+        return "colour: change of each token's loss by what is switched, nats"
+    return "colour: loss of each token in the circuit, nats"
 
 
 def score_line(effect: Effect, look: Look, switched: str) -> list[Cell]:

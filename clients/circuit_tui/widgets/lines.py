@@ -64,9 +64,8 @@ class Lines(CellCanvas):
             return heat(self.look).nine(cell.level)
         if cell.tone == "plain":
             return Style.null()
-        if (
-            cell.tone == "dim"
-        ):  # the theme's is a share of what lies behind, which cells do not know
+        # The theme\'s is a share of what lies behind, which cells do not know.
+        if cell.tone == "dim":
             return dim(self.look)
         style = self.get_component_rich_style(f"lines--{cell.tone}", partial=True)
         return Style(color=style.color, bold=style.bold)

@@ -1,26 +1,24 @@
-"""A table on the Line API: moving the cursor repaints two cells' worth of marks and nothing else.
+"""A table of cells: whatever changes in it, only the cells that differ are sent.
 
 Over a slow line that is the difference between a hundred bytes a key and ten thousand.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
-from textual.reactive import reactive
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 
 from circuit_client.render.text_width import pad, truncate, width
+from circuit_tui.canvas.cells import Cells
+from circuit_tui.canvas.widget import CellCanvas
 from circuit_tui.keys import bindings
-from circuit_tui.paint.look import Look
-from circuit_tui.paint.palette import heat
+from circuit_tui.paint.glyphs import glyphs
+from circuit_tui.paint.palette import dim, heat
 from circuit_tui.views.table import Column, Row, Tone
 
 
@@ -32,13 +30,11 @@ class _Laid:
     widths: list[int] = field(default_factory=list)
 
 
-class Rows(ScrollView, can_focus=True):
+class Rows(CellCanvas, can_focus=True):
     """A table with a cursor. `Moved` tells where it is, `Chosen` that enter or a click chose it."""
 
     DEFAULT_CSS = """
-    Rows { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1;
-        scrollbar-gutter: stable; }
-    Rows > .rows--heading { color: $text-muted; }
+    Rows { height: 1fr; width: 1fr; }
     Rows > .rows--cursor { background: $block-cursor-background; color: $block-cursor-foreground;
         text-style: bold; }
     Rows > .rows--resting { background: $surface-lighten-2; }
@@ -49,7 +45,6 @@ class Rows(ScrollView, can_focus=True):
     Rows > .rows--note { color: $text-accent; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "rows--heading",
         "rows--cursor",
         "rows--resting",
         "rows--strong",
@@ -67,8 +62,6 @@ class Rows(ScrollView, can_focus=True):
         Binding("home", "edge(-1)", "first", show=False),
         Binding("end", "edge(1)", "last", show=False),
     ]
-
-    look: reactive[Look] = reactive(Look(), init=False)
 
     class Moved(Message):
         """The cursor is on another row."""
@@ -95,6 +88,7 @@ class Rows(ScrollView, can_focus=True):
         classes: str | None = None,
     ) -> None:
         super().__init__(id=id, classes=f"painted {classes or ''}")
+        self._top = 0
         self._columns = list(columns)
         self._rows: list[Row] = []
         self._empty = empty
@@ -135,16 +129,16 @@ class Rows(ScrollView, can_focus=True):
         keys = {row.key: i for i, row in enumerate(self._rows)}
         self.cursor = keys.get(before or "", min(self.cursor, max(0, len(self._rows) - 1)))
         self._lay()
-        self._keep_in_sight()
-        self.refresh()
+        if self.styles.height is not None and self.styles.height.is_auto:
+            self.refresh(layout=True)
+        self.redraw()
 
     def update_row(self, key: str, row: Row) -> None:
         """Replace one row, repainting only it."""
         for i, old in enumerate(self._rows):
             if old.key == key:
-                if old != row:
-                    self._rows[i] = row
-                    self._repaint(i)
+                self._rows[i] = row
+                self.redraw()
                 return
 
     def point_at(self, key: str) -> None:
@@ -155,12 +149,17 @@ class Rows(ScrollView, can_focus=True):
 
     # ------------------------------------------------------------------------------------ layout
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Lay out again."""
         self._lay()
+        super().on_resize(event)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as there are rows, where the height is left to the table."""
+        return 1 + max(1, len(self._rows))
 
     def _lay(self) -> None:
-        room = self.scrollable_content_region.width - 2
+        room = self.size.width - 3
         wanted = [
             max([width(c.heading), *(width(r.cells[i].text) for r in self._rows[:2000])])
             for i, c in enumerate(self._columns)
@@ -186,81 +185,72 @@ class Rows(ScrollView, can_focus=True):
             widths[j] -= 1
             over -= 1
         self._laid = _Laid(shown, widths)
-        self.virtual_size = Size(max(0, room), len(self._rows) + 1)
 
-    # ------------------------------------------------------------------------------------- lines
+    # ----------------------------------------------------------------------------------- drawing
 
-    def render_line(self, y: int) -> Strip:
-        """The heading, then one row after another."""
-        columns = self.size.width
-        if y == 0:
-            return self._heading(columns)
-        index = y - 1 + round(self.scroll_offset.y)
-        if not self._rows and y == 2:
-            text = truncate(f"  {self._empty}", columns)
-            return self._strip([Segment(text, self._tone("dim"))], columns)
-        if not 0 <= index < len(self._rows):
-            return Strip.blank(columns, self.rich_style)
-        return self._row_strip(index, columns)
+    def draw(self, cells: Cells) -> None:
+        """The heading, then one row after another; at the right, how far one has scrolled."""
+        self._keep_in_sight(cells.height)
+        quiet = self.ink(self._style("dim"))
+        mark = glyphs(self.look).ellipsis
+        x = 2
+        for i, w in zip(self._laid.columns, self._laid.widths, strict=True):
+            column = self._columns[i]
+            heading = pad(truncate(column.heading, w, ellipsis=mark), w, column.align)
+            cells.text(x, 0, heading, quiet)
+            x += w + 2
+        if not self._rows:
+            cells.text(2, 2, truncate(self._empty, cells.width - 2, ellipsis=mark), quiet)
+        for y in range(1, cells.height):
+            index = self._top + y - 1
+            if index < len(self._rows):
+                self._draw_row(cells, y, index, mark)
+        self._draw_bar(cells, quiet)
 
-    def _heading(self, columns: int) -> Strip:
-        style = self.get_component_rich_style("rows--heading")
-        text = "  " + "  ".join(
-            pad(truncate(self._columns[i].heading, w), w, self._columns[i].align)
-            for i, w in zip(self._laid.columns, self._laid.widths, strict=True)
-        )
-        return self._strip([Segment(text, style)], columns)
-
-    def _row_strip(self, index: int, columns: int) -> Strip:
+    def _draw_row(self, cells: Cells, y: int, index: int, mark: str) -> None:
         row = self._rows[index]
-        on_cursor = index == self.cursor
-        segments = [Segment(f"{row.mark} ", self._tone("note"))]
+        if row.mark != " ":
+            cells.text(0, y, row.mark, self.ink(self._style("note")))
+        x = 2
         for n, (i, w) in enumerate(zip(self._laid.columns, self._laid.widths, strict=True)):
-            cell = row.cells[i]
-            style = self._tone(cell.tone)
-            if cell.level:
-                style = heat(self.look).nine(cell.level)
-            if n == 0 and on_cursor:
-                name = "rows--cursor" if self.has_focus else "rows--resting"
-                style = style + self.get_component_rich_style(name, partial=True)
-            text = pad(truncate(cell.text, w), w, self._columns[i].align)
-            blank = width(text) - width(text.lstrip()) if cell.level else 0
-            if blank:  # heat lies behind the number alone
-                segments.append(Segment(text[:blank], self.rich_style))
-                text = text[blank:]
-            segments.append(Segment(text, style))
-            segments.append(Segment("  ", self.rich_style))
-        return self._strip(segments, columns)
+            cell, align = row.cells[i], self._columns[i].align
+            text = truncate(cell.text, w, ellipsis=mark)
+            style = heat(self.look).nine(cell.level) if cell.level else self._style(cell.tone)
+            at = x + w - width(text) if align == "right" else x
+            if n == 0 and index == self.cursor:
+                text, at = pad(text, w, align), x
+                style = style + self._style("cursor" if self.has_focus else "resting")
+            cells.text(at, y, text, self.ink(style))
+            x += w + 2
 
-    def _strip(self, segments: list[Segment], columns: int) -> Strip:
-        return Strip(segments).adjust_cell_length(columns, self.rich_style)
+    def _draw_bar(self, cells: Cells, ink: int) -> None:
+        room, n = cells.height - 1, len(self._rows)
+        if n <= room or room < 2:
+            return
+        size = max(1, room * room // n)
+        begin = (room - size) * self._top // max(1, n - room)
+        for y in range(begin, begin + size):
+            cells.text(cells.width - 1, 1 + y, glyphs(self.look).vertical, ink)
 
-    def _tone(self, tone: Tone) -> Style:
+    def _style(self, tone: Tone | Literal["cursor", "resting"]) -> Style:
         if tone == "plain":
-            return self.rich_style
-        return self.get_component_rich_style(f"rows--{tone}")
-
-    def _repaint(self, index: int, *, whole: bool = True) -> None:
-        y = index + 1 - round(self.scroll_offset.y)
-        if 1 <= y < self.size.height:
-            columns = self.size.width if whole else 2 + (self._laid.widths or [0])[0]
-            self.refresh(Region(0, y, columns, 1))
+            return Style.null()
+        if tone == "dim":
+            return dim(self.look)
+        style = self.get_component_rich_style(f"rows--{tone}", partial=True)
+        keeps = tone in ("cursor", "resting")
+        return Style(color=style.color, bgcolor=style.bgcolor if keeps else None, bold=style.bold)
 
     # ------------------------------------------------------------------------------------ cursor
 
     def _set_cursor(self, index: int) -> None:
-        before, self.cursor = self.cursor, index
-        self._repaint(before, whole=False)
-        self._repaint(index, whole=False)
-        self._keep_in_sight()
+        self.cursor = index
+        self.redraw()
 
-    def _keep_in_sight(self) -> None:
-        height = max(1, self.size.height - 1)
-        top = round(self.scroll_offset.y)
-        if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False, force=True)
-        elif self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False, force=True)
+    def _keep_in_sight(self, height: int) -> None:
+        room, last = max(1, height - 1), len(self._rows)
+        self._top = max(min(self._top, self.cursor), self.cursor - room + 1)
+        self._top = max(0, min(self._top, last - room))
 
     def _move_to(self, index: int) -> None:
         index = max(0, min(index, len(self._rows) - 1))
@@ -287,7 +277,7 @@ class Rows(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click moves the cursor; one on the row with the cursor chooses it."""
-        index = event.y - 1 + round(self.scroll_offset.y)
+        index = event.y - 1 + self._top
         if event.y == 0 or not 0 <= index < len(self._rows):
             return
         if index == self.cursor:
@@ -295,10 +285,20 @@ class Rows(ScrollView, can_focus=True):
         else:
             self._move_to(index)
 
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Three rows up."""
+        event.stop()
+        self._move_to(self.cursor - 3)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Three rows down."""
+        event.stop()
+        self._move_to(self.cursor + 3)
+
     def on_focus(self) -> None:
         """Show which table has the keys."""
-        self._repaint(self.cursor, whole=False)
+        self.redraw()
 
     def on_blur(self) -> None:
         """Show that this one has not."""
-        self._repaint(self.cursor, whole=False)
+        self.redraw()

@@ -6,6 +6,7 @@ A cell has the number of kept nodes, on the colour of the largest ablation delta
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from rich.style import Style
 from textual import events
 from textual.binding import BindingType
 from textual.message import Message
@@ -20,6 +21,7 @@ from circuit_tui.paint.look import Look
 from circuit_tui.paint.palette import dim, heat, selected
 
 _GUTTER: Final = 7
+_CURSOR: Final = Style(bold=True)
 _COLUMNS: Final = 8
 _SHORTEST: Final = ("a.in", "q", "k", "v", "a.out", "m.in", "mlp", "m.out")
 _SHORT: Final = {
@@ -107,8 +109,13 @@ class MatrixView(CellCanvas, can_focus=True):
                 level = colors.level(cell.strongest or 0.0, self._scale)
                 sign = colors.sign(level, signed=True) if self.look.few_colors else ""
                 text = pad(f"{cell.n_nodes}{sign} ", columns - 1, "right")
-                style = selected(self.look) if is_here else colors.background(level)
-                cells.text(x, y, text, self.ink(style))
+                cells.text(x, y, text, self.ink(colors.background(level)))
+                if is_here:  # beside the number, so that its colour stays to be read
+                    cursor = "[" + text.strip() + "]"
+                    at = x + columns - 1 - len(cursor)
+                    cells.text(at, y, cursor, self.ink(colors.background(level) + _CURSOR))
+                    cells.put(at, y, "[", self.ink(selected(self.look)))
+                    cells.put(at + len(cursor) - 1, y, "]", self.ink(selected(self.look)))
 
     def _columns(self, room: int) -> int:
         n = max(1, len(self._matrix.kinds))
