@@ -120,7 +120,8 @@ class CircuitStore:
 
     def find(self, ref: str, *, model: str | None = None) -> Entry:
         """The entry that `ref` means: an id, a unique beginning of one, or a place with or without
-        the model. The same circuit in several places is found at its newest.
+        the model. The same circuit in several places is found where it has a verdict, so that one
+        found again does not hide its card; else at its newest.
 
         Raises NotFound with the nearest names, InvalidRequest for a beginning or a place that
         several circuits share.
@@ -145,7 +146,7 @@ class CircuitStore:
                 nearest=[str(e.place) if is_place else e.summary.id for e in found[:8]],
                 hint="Give more digits of the id" if not is_place else "Name the model too",
             )
-        return found[0]
+        return next((e for e in found if e.summary.verdict is not None), found[0])
 
     def load(self, entry: Entry) -> StoredCircuit:
         """The circuit of an entry with what lies beside it.

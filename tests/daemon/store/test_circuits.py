@@ -90,6 +90,15 @@ def test_a_circuit_is_found_by_id_unique_beginning_and_place(store):
     assert store.find(place_of(own)).summary == own
 
 
+def test_a_circuit_found_again_does_not_hide_its_card(tmp_path):
+    store = CircuitStore(tmp_path)
+    own = store.save(with_nodes(1), "s", card=CARD)
+    again = store.save(with_nodes(1, created_at_s=9.0), "t")
+    assert again.id == own.id
+    assert store.get(own.id).card == CARD
+    assert store.get(place_of(again)).card is None
+
+
 def test_a_beginning_that_several_share_names_them_and_an_unknown_one_the_nearest(tmp_path):
     store = CircuitStore(tmp_path)
     ids = [store.save(with_nodes(n), "s").id for n in range(40)]
