@@ -16,7 +16,7 @@ from benchmarks.memory import MIB
 from benchmarks.paper_scale import CSP_YOLO2, write_paper_model
 from benchmarks.report import Goal, Table
 from benchmarks.timing import local, take_turns
-from circuitd.engine.sparse.layout import lay_out
+from circuitd.engine.sparse.lanes.layout import lay_out
 from circuitd.store.checkpoint import load_checkpoint
 from circuitd.store.convert import convert
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from circuitd.engine.sparse.layout import lay_out
+from circuitd.engine.sparse.lanes.layout import lay_out
 from circuitd.store.checkpoint import load_checkpoint
 from circuitd.store.roots import artefact_roots, find_model
 

@@ -29,8 +29,8 @@ from circuitd.circuits.gated import Gated, GateGradient
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.engine.sparse.compiled.circuit import is_worth_compiling
-from circuitd.engine.sparse.execute import SparseNetwork
-from circuitd.engine.sparse.layout import lay_out, sizes_of
+from circuitd.engine.sparse.lanes.execute import SparseNetwork
+from circuitd.engine.sparse.lanes.layout import lay_out, sizes_of
 from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights
 

@@ -27,14 +27,14 @@ from circuitd.engine.cuts import Cut
 from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Gate
 from circuitd.engine.plan import Plan
-from circuitd.engine.sparse.layout import why_not
+from circuitd.engine.sparse.lanes.layout import why_not
 from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
 if TYPE_CHECKING:
     from circuitd.circuits.variants import Variants
     from circuitd.engine.sparse.compiled.prompts import LaidPrompts
-    from circuitd.engine.sparse.execute import Blocks
+    from circuitd.engine.sparse.lanes.execute import Blocks
 
 #: Rows of one forward and backward pass through the engine: bounds memory and a step's time.
 ROWS_PER_PASS = 16
@@ -143,7 +143,7 @@ class _SparseGated:
 
     def __init__(self, weights: Weights) -> None:
         # The compiled kernels take seconds to load the first time: only when they are wanted.
-        from circuitd.engine.sparse.execute import Blocks, SparseNetwork
+        from circuitd.engine.sparse.lanes.execute import Blocks, SparseNetwork
 
         self._config = weights.config
         self._network = SparseNetwork(weights)

@@ -19,7 +19,7 @@ from circuitd.circuits.nodes import node_space
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.sparse.compiled.circuit import CompiledCircuit, EdgePlaces, Variant
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
-from circuitd.engine.sparse.execute import Blocks, SparseNetwork
+from circuitd.engine.sparse.lanes.execute import Blocks, SparseNetwork
 from circuitd.engine.steps import Steps
 
 

@@ -34,7 +34,7 @@ from circuitd.engine.weights import Layer, Norm, Weights
 from circuitd.engine.window import Window
 
 if TYPE_CHECKING:
-    from circuitd.engine.sparse.blocks import SparseBlocks
+    from circuitd.engine.sparse.tiles.blocks import SparseBlocks
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from circuitd.engine.precision import wide
 
 if TYPE_CHECKING:
     from circuitd.engine.cuda.replay import Replays
-    from circuitd.engine.sparse.blocks import SparseBlocks
+    from circuitd.engine.sparse.tiles.blocks import SparseBlocks
 
 #: A causal-mask buffer of old files; it says nothing that the network needs.
 _IGNORED = re.compile(r"transformer\.h\.\d+\.attn\.bias")

@@ -28,7 +28,7 @@ from circuitd.engine.sparse.compiled.circuit import (
 )
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL, windows_of
-from circuitd.engine.sparse.layout import lay_out, sizes_of
+from circuitd.engine.sparse.lanes.layout import lay_out, sizes_of
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.steps import finish
 from circuitd.engine.topk import abs_top_k

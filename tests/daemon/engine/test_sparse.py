@@ -12,9 +12,9 @@ from circuitd.circuits.gated import Gated
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.engine.config import GPTConfig
-from circuitd.engine.sparse import kernels
-from circuitd.engine.sparse.execute import Blocks, SparseNetwork
-from circuitd.engine.sparse.layout import lay_out, why_not
+from circuitd.engine.sparse.lanes import kernels
+from circuitd.engine.sparse.lanes.execute import Blocks, SparseNetwork
+from circuitd.engine.sparse.lanes.layout import lay_out, why_not
 from circuitd.engine.steps import finish
 from circuitd.engine.topk import abs_top_k
 from circuitd.engine.weights import Weights, expected_shapes

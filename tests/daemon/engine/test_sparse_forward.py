@@ -17,10 +17,10 @@ from circuitd.engine.errors import Cancelled
 from circuitd.engine.gpt import forward, forward_from
 from circuitd.engine.plan import Gradient, LogitDifference, Plan, Record
 from circuitd.engine.sites import sites_by_name
-from circuitd.engine.sparse.blocks import SparseBlocks
 from circuitd.engine.sparse.choice import Choice, apply, choose
-from circuitd.engine.sparse.matrices import SparseWeights
 from circuitd.engine.sparse.select import keep_largest
+from circuitd.engine.sparse.tiles.blocks import SparseBlocks
+from circuitd.engine.sparse.tiles.matrices import SparseWeights
 from circuitd.engine.weights import Weights
 from small_models import (
     REPRODUCIBLE,

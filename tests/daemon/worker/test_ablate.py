@@ -43,7 +43,7 @@ from circuitd.engine import gpt
 from circuitd.engine import interventions as engine
 from circuitd.engine.device import DeviceMemory
 from circuitd.engine.plan import Plan
-from circuitd.engine.sparse import execute
+from circuitd.engine.sparse.lanes import execute
 from circuitd.worker import memory, output
 from circuitd.worker.context import Context
 from circuitd.worker.handlers import ablate

@@ -17,7 +17,7 @@ from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Scale
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.choice import Choice, apply
-from circuitd.engine.sparse.execute import Blocks, SparseNetwork
+from circuitd.engine.sparse.lanes.execute import Blocks, SparseNetwork
 from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights, expected_shapes
 

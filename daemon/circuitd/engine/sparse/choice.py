@@ -65,7 +65,12 @@ def why_not(weights: Weights) -> str | None:
 
 
 def choose(weights: Weights) -> Choice:
-    """Measure: some hundred milliseconds for the largest published model."""
+    """Measure: some hundred milliseconds for the largest published model.
+
+    Whatever the model, it is two dense and two sparse passes of `N_TOKENS` tokens through one layer
+    and a product by each of its matrices, so less than the first request would take densely; what
+    is quicker than a few milliseconds is repeated for as long. Loading the kernels comes on top.
+    """
     if (reason := why_not(weights)) is not None:
         return Choice(reason=reason)
     first = weights.layers[0]
@@ -113,7 +118,7 @@ def _faster_on_nonzeros(
         from circuitd.engine.cuda.choice import faster_on_nonzeros
 
         return tuple(tuple(layer) for layer in faster_on_nonzeros(weights, dense, n_tokens))
-    from circuitd.engine.sparse.break_even import break_even
+    from circuitd.engine.sparse.tiles.break_even import break_even
 
     limits = [break_even(matrix.dense, n_tokens) for matrix in dense]
     return tuple(
@@ -135,8 +140,8 @@ def apply(weights: Weights, choice: Choice) -> Weights:
         return on_nonzeros(weights, is_sparse)
     if not choice.is_sparse:
         return dataclasses.replace(weights, sparse=None)
-    from circuitd.engine.sparse.blocks import SparseBlocks
-    from circuitd.engine.sparse.matrices import SparseWeights
+    from circuitd.engine.sparse.tiles.blocks import SparseBlocks
+    from circuitd.engine.sparse.tiles.matrices import SparseWeights
 
     nonzeros = SparseWeights.of(weights, choice.is_sparse)
     blocks = SparseBlocks(nonzeros)

@@ -6,6 +6,9 @@ may be taken in any order where a kernel says so (`jit_reduce`); nothing else ma
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numba
@@ -15,11 +18,35 @@ _F: Final = np.float32
 _REDUCES: Final = {"reassoc", "contract"}
 _FUSES: Final = {"contract"}
 
-jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FUSES)
-jit_reduce = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_REDUCES)
-jit_inline = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath=_FUSES, inline="always"
-)
+
+def _sources() -> str:
+    """A digest of everything that is compiled here."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+#: Numba would compile again only what stands in a file that has changed, not what calls it.
+_STAMP: Final = _sources()
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Numba's decorator; what is kept on disk is of these very sources."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        if compiled is not function:  # else NUMBA_DISABLE_JIT is set
+            compiled.enable_caching()
+            compiled._cache._cache_file._source_stamp = _STAMP
+        return compiled
+
+    return decorate
+
+
+jit = _compiled(fastmath=_FUSES)
+jit_reduce = _compiled(fastmath=_REDUCES)
+jit_inline = _compiled(fastmath=_FUSES, inline="always")
 
 
 @jit_inline

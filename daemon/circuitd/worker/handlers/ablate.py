@@ -19,7 +19,7 @@ from circuitd.circuits.gated import Gated
 from circuitd.circuits.kernel_sweep import KernelSweep
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
-from circuitd.engine.sparse.layout import why_not
+from circuitd.engine.sparse.lanes.layout import why_not
 from circuitd.worker import memory
 from circuitd.worker.context import Context
 from circuitd.worker.masks import MaskPlan, read_masks

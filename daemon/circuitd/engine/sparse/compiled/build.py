@@ -22,9 +22,9 @@ from circuitd.engine.sparse.compiled.pieces import (
 )
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.compiled.windows import windows_of
-from circuitd.engine.sparse.kernels import activate
-from circuitd.engine.sparse.layout import Network, Sizes
-from circuitd.engine.sparse.network import fold
+from circuitd.engine.sparse.lanes.kernels import activate
+from circuitd.engine.sparse.lanes.layout import Network, Sizes
+from circuitd.engine.sparse.lanes.network import fold
 from circuitd.engine.steps import Steps
 
 Array = np.ndarray[Any, Any]

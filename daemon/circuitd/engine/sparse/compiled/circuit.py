@@ -20,7 +20,7 @@ from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.compiled.kernel import score_masks
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.compiled.work import Work, make_work
-from circuitd.engine.sparse.layout import Network, Sizes
+from circuitd.engine.sparse.lanes.layout import Network, Sizes
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.steps import Steps
 

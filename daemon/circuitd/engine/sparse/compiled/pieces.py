@@ -9,7 +9,7 @@ import numpy as np
 
 from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.jit import jit
-from circuitd.engine.sparse.layout import Network
+from circuitd.engine.sparse.lanes.layout import Network
 
 Array = np.ndarray[Any, Any]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from circuitd.engine.sparse.layout import Network
+from circuitd.engine.sparse.lanes.layout import Network
 
 Array = np.ndarray[Any, Any]
 

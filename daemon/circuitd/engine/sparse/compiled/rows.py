@@ -14,7 +14,7 @@ from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL
 from circuitd.engine.sparse.compiled.work import N_AT_ONCE, Work
 from circuitd.engine.sparse.jit import jit
-from circuitd.engine.sparse.kernels import activate
+from circuitd.engine.sparse.lanes.kernels import activate
 
 Array = np.ndarray[Any, Any]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from circuitd.engine.sparse.layout import Sizes
+from circuitd.engine.sparse.lanes.layout import Sizes
 
 Array = np.ndarray[Any, Any]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numba
 
-from circuitd.engine.sparse.layout import Sizes
+from circuitd.engine.sparse.lanes.layout import Sizes
 
 _jit = numba.njit(nogil=True, cache=True)
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from circuitd.engine.attention import attend
 from circuitd.engine.config import GPTConfig, Location
 from circuitd.engine.plan import Plan
-from circuitd.engine.sparse import tile_kernels as kernels
-from circuitd.engine.sparse.aligned import room
-from circuitd.engine.sparse.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
 from circuitd.engine.sparse.select import TILE, keep_largest
 from circuitd.engine.sparse.threads import Threads
-from circuitd.engine.sparse.tile_attention import Scratch, attend_heads, make_scratch
-from circuitd.engine.sparse.tiles import Tiles
+from circuitd.engine.sparse.tiles import kernels
+from circuitd.engine.sparse.tiles.aligned import room
+from circuitd.engine.sparse.tiles.attention import Scratch, attend_heads, make_scratch
+from circuitd.engine.sparse.tiles.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
+from circuitd.engine.sparse.tiles.tiles import Tiles
 from circuitd.engine.taps import Taps
 
 Array = np.ndarray[Any, Any]

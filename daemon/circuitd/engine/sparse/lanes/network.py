@@ -11,7 +11,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from circuitd.engine.sparse.kernels import (
+from circuitd.engine.sparse.lanes.kernels import (
     activate,
     attend,
     cut,
@@ -21,15 +21,15 @@ from circuitd.engine.sparse.kernels import (
     multiply,
     rms_norm,
 )
-from circuitd.engine.sparse.layout import Network, Sizes
-from circuitd.engine.sparse.node_places import (
+from circuitd.engine.sparse.lanes.layout import Network, Sizes
+from circuitd.engine.sparse.lanes.node_places import (
     attn_out_at,
     mlp_in_at,
     nodes_per_layer,
     post_act_at,
     qkv_at,
 )
-from circuitd.engine.sparse.work import Work
+from circuitd.engine.sparse.lanes.work import Work
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from circuitd.engine.sparse.kernels import (
+from circuitd.engine.sparse.lanes.kernels import (
     attend_backward,
     exp,
     gate,
@@ -17,9 +17,9 @@ from circuitd.engine.sparse.kernels import (
     multiply_backward,
     rms_norm_backward,
 )
-from circuitd.engine.sparse.layout import Network, Sizes
-from circuitd.engine.sparse.node_places import nodes_per_layer, post_act_at, qkv_at
-from circuitd.engine.sparse.work import Work
+from circuitd.engine.sparse.lanes.layout import Network, Sizes
+from circuitd.engine.sparse.lanes.node_places import nodes_per_layer, post_act_at, qkv_at
+from circuitd.engine.sparse.lanes.work import Work
 
 Array = np.ndarray[Any, Any]
 

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.jit import exp, jit
 from circuitd.engine.sparse.select import TILE
+from circuitd.engine.sparse.tiles.aligned import room
 
 Array = np.ndarray[Any, Any]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from circuitd.engine.sparse import tile_kernels
 from circuitd.engine.sparse.select import TILE
+from circuitd.engine.sparse.tiles import kernels as tile_kernels
 from circuitd.engine.sparse.timing import fastest
 
 #: Share of nonzeros of the matrix that the sparse product is timed on.

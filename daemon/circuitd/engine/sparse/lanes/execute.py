@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
-from circuitd.engine.sparse.backward import backward_block
 from circuitd.engine.sparse.compiled.build import compile_circuit
 from circuitd.engine.sparse.compiled.circuit import (
     NO_CUTS,
@@ -23,10 +22,11 @@ from circuitd.engine.sparse.compiled.circuit import (
     is_worth_compiling,
 )
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
-from circuitd.engine.sparse.layout import Network, lay_out, sizes_of
-from circuitd.engine.sparse.network import fold, forward_block
+from circuitd.engine.sparse.lanes.backward import backward_block
+from circuitd.engine.sparse.lanes.layout import Network, lay_out, sizes_of
+from circuitd.engine.sparse.lanes.network import fold, forward_block
+from circuitd.engine.sparse.lanes.work import Work, make_work
 from circuitd.engine.sparse.threads import Threads
-from circuitd.engine.sparse.work import Work, make_work
 from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 

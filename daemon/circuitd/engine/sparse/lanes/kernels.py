@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.attention import attend, attend_backward, attention_pattern
 from circuitd.engine.sparse.jit import exp, jit, jit_reduce, normal_tail
+from circuitd.engine.sparse.lanes.attention import attend, attend_backward, attention_pattern
 from circuitd.engine.sparse.select import keep_largest
 
 __all__ = [
