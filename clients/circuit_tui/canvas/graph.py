@@ -129,9 +129,18 @@ def draw_nodes(graph: Graph, viewport: Viewport, cells: Cells, inks: Inks) -> ND
 
 
 def draw_labels(
-    graph: Graph, at: NDArray[np.int32], cells: Cells, inks: Inks, wanted: Iterable[int]
+    graph: Graph,
+    at: NDArray[np.int32],
+    cells: Cells,
+    inks: Inks,
+    wanted: Iterable[int],
+    *,
+    reserved: Iterable[tuple[int, int, int]] = (),
 ) -> None:
     """Labels beside their nodes, to the right or else to the left, where nothing is covered.
+
+    Where a whole label has no room, its first word may; `reserved` cells (column, row, columns) are
+    left to others.
 
     A label keeps its distance of one blank cell from nodes and from other labels; lines beneath it
     give way.
@@ -144,13 +153,21 @@ def draw_labels(
     for (x, y), within in zip(places, inside, strict=True):
         if within:
             taken[y] |= 2 << x
+    for x, y, columns in reserved:
+        if 0 <= y < cells.height:
+            taken[y] |= ((1 << columns) - 1) << (x + 1)
     for node in dict.fromkeys([*wanted, *graph.label_order]):
         if not inside[node]:
             continue
-        label = truncate(graph.labels[node], LABEL_COLUMNS)
-        columns = width(label)
+        whole = truncate(graph.labels[node], LABEL_COLUMNS)
         (x, y), own = places[node], 2 << places[node][0]
-        for left in (x + 1, x - columns):
+        tries = [
+            (label, left)
+            for label in dict.fromkeys((whole, whole.partition(" ")[0]))
+            for left in (x + 1, x - width(label))
+        ]
+        for label, left in tries:
+            columns = width(label)
             if not columns or not 0 <= left <= cells.width - columns:
                 continue
             around = ((4 << columns) - 1) << left

@@ -238,7 +238,13 @@ class GraphCanvas(CellCanvas, can_focus=True):
                 draw_incident(graph, node, viewport, cells, self.inks, None, ascii_only=ascii_only)
                 wanted += [node, *graph.neighbours(node)]
         at = draw_nodes(graph, viewport, cells, self.inks)
-        draw_labels(graph, at, cells, self.inks, wanted)
+        names = [caption for caption in graph.captions if caption.sticky]
+        rows = viewport.cells([(caption.x, caption.y) for caption in names]) if names else at[:0]
+        reserved = [
+            (0, y, text_width(caption.text) + 1)
+            for caption, (_, y) in zip(names, rows.tolist(), strict=True)
+        ]
+        draw_labels(graph, at, cells, self.inks, wanted, reserved=reserved)
         for node, style in (
             (self._hovered[0], Style(underline=True)),
             (self._selected, selected(self.look)),
