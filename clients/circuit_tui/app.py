@@ -149,7 +149,11 @@ class CircuitApp(Exporting, OfferingDaemon):
         from circuit_client.connecting import connect_async
 
         options = self.options
-        return await connect_async(
+        if options.replay is not None:
+            from circuit_tui.replay import Replay
+
+            return Replay(options.replay)
+        source = await connect_async(
             options.endpoint,
             key=options.key,
             server_key=options.server_key,
@@ -157,6 +161,11 @@ class CircuitApp(Exporting, OfferingDaemon):
             timeout_s=5.0,
             client="circuit tui",
         )
+        if options.record is None:
+            return source
+        from circuit_tui.replay import Recorder
+
+        return Recorder(source, options.record)
 
     # ----------------------------------------------------------------------------- life and death
 

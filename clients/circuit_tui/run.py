@@ -19,6 +19,7 @@ def run(options: Options) -> int:
             "the terminal UI needs a terminal", found="a pipe or a file",
             hint="`circuit circuits show CIRCUIT` prints what it shows; over SSH, use `ssh -t`",
         )  # fmt: skip
+    _check_recordings(options)
     if options.keys is None:
         show_splash(ascii_only=options.ascii)
     try:
@@ -39,3 +40,19 @@ def run(options: Options) -> int:
         raise
     app.run()
     return app.return_code or 0
+
+
+def _check_recordings(options: Options) -> None:
+    """Raise NotFound, InvalidRequest or Conflict now, and not on the screen."""
+    if options.replay is not None:
+        from circuit_tui.recording import read_recording
+
+        read_recording(options.replay)
+    if options.record is not None and options.record.exists():
+        from circuit_protocol.errors import Conflict
+
+        raise Conflict(
+            "a recording is not written over another file",
+            asked=str(options.record),
+            hint="Name a new file",
+        )

@@ -103,7 +103,7 @@ class CardPage(Page):
     def as_command(self) -> str:
         """The command that prints the card."""
         loaded = self.circuit_app.loaded
-        return "" if loaded is None else f"circuit circuits card {loaded.id}"
+        return "" if loaded is None else f"circuit circuits show {loaded.id} --card"
 
     def as_json(self) -> Any:
         """The card as it was stored."""

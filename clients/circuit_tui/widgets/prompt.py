@@ -1,6 +1,9 @@
 """The editor of a prompt: Textual's, with an end to how much can be pasted."""
 
+from typing import ClassVar
+
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
@@ -12,6 +15,12 @@ class Prompt(TextArea):
     Prompt { border: none; padding: 0 1; background: $panel; height: 1fr; }
     Prompt:focus { border: none; background: $panel; }
     """
+
+    # Textual's editor selects with these; here they go to pages, as everywhere.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f6", "app.go('runs')", show=False),
+        Binding("f7", "app.go('card')", show=False),
+    ]
 
     class Refused(Message):
         """A paste was too long; nothing of it was taken."""

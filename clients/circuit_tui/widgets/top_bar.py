@@ -84,6 +84,8 @@ class TopBar(Widget):
         if link.endpoint.startswith("tcp://"):
             host = link.endpoint.removeprefix("tcp://")
         match link.phase:
+            case "open" if link.endpoint.startswith("replay"):
+                parts += [("wait", dot), ("", f" {link.endpoint}")]
             case "open":
                 parts += [("good", dot), ("", f" {host}")]
                 parts += [("dim", f"  {text}") for text in self._daemon()]
