@@ -29,6 +29,7 @@ check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fres
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m circuit_protocol.schema --check
 	@$(BIN)/python -m circuit_protocol.reference --check
+	@$(BIN)/python -m circuit_tui.reference --check
 	@$(BIN)/python -m circuit_lsp.reference --check
 	@$(BIN)/python -m circuit_lsp.typescript --check
 	@$(BIN)/python -m training.reproduction draw --check
@@ -41,6 +42,7 @@ format: $(VENV)/.dev ## Format, and mend what the linter can
 pages: $(VENV)/.dev ## Write the generated parts of docs/ again
 	@$(BIN)/python -m circuit_protocol.schema
 	@$(BIN)/python -m circuit_protocol.reference
+	@$(BIN)/python -m circuit_tui.reference
 	@$(BIN)/python -m circuit_lsp.reference
 	@$(BIN)/python -m circuit_lsp.typescript
 	@$(BIN)/python -m training.reproduction draw

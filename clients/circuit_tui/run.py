@@ -33,6 +33,10 @@ def run(options: Options) -> int:
         from circuit_tui.app import CircuitApp
         from circuit_tui.keys import read_keymap
 
+        if options.ascii:
+            from circuit_tui.paint.scrollbars import use_plain_bars
+
+            use_plain_bars()
         keymap = None if options.keys is None else read_keymap(options.keys)
         app = CircuitApp(options, keymap=keymap)
     except BaseException:

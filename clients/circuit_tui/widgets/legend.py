@@ -45,7 +45,7 @@ class HeatLegend(CellCanvas):
         begin = f"-{number(scale.limit)} " if two_sided else "0 "
         end = f" {number(scale.limit)}{unit}"
         if self.look.few_colors:
-            steps = [-9, -6, -3, 0, 3, 6, 9] if two_sided else [0, 3, 6, 9]
+            steps = [-9, -6, -3, 0, 3, 6, 9] if two_sided else [3, 6, 9]
             each = 4 if two_sided else 3
         else:
             lowest = -colors.levels if two_sided else 0
