@@ -10,6 +10,7 @@ from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
 from circuitd.worker.drawn import Drawn
 from circuitd.worker.models import Models
+from circuitd.worker.seen import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +22,5 @@ class Host:
     tasks: TaskRegistry
     circuits: CircuitStore
     drawn: Drawn = field(default_factory=Drawn)
+    seen: Seen = field(default_factory=Seen)
     fresh_runs: FreshRuns = field(default_factory=FreshRuns)

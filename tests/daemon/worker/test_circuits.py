@@ -43,6 +43,7 @@ from circuitd.store.circuits import place_of
 from circuitd.store.pretraining_sample import SAMPLE_FILE
 from circuitd.store.viz_reader import read_viz_data
 from circuitd.worker import grounds
+from circuitd.worker.handlers import samples
 from devices import DEVICES
 from published_viz_data import CIRCUIT, published, saved
 from worker_desk import CONFIG, Desk
@@ -312,6 +313,35 @@ def test_samples_are_windows_of_the_extremes_of_a_nodes_values(desk, sample, in_
     tokens = desk.array(reply.task_tokens, answered)
     assert on_task.shape == tokens.shape == (10, lengths.max())
     assert not on_task[np.arange(lengths.max()) >= lengths[:, None]].any()
+
+
+def test_looking_at_one_node_of_a_circuit_shows_the_others_at_once(desk, sample, monkeypatch):
+    shown = imported(desk, made(desk, share=0.6))
+    nodes = [(p.site, c) for p in shown.circuit.nodes for c in (p.channels or ())]
+    last = max(nodes, key=lambda n: n[0] if n[0][0].isdigit() else "9")
+    others = [n for n in nodes if n[0] in ("0.attn.act_in", "1.mlp.post_act")][:4]
+    passes: list[int] = []
+    over_text = samples.activations
+
+    def counted(weights, text, *rest, **more):
+        passes.append(len(text.tokens))
+        return over_text(weights, text, *rest, **more)
+
+    monkeypatch.setattr(samples, "activations", counted)
+
+    def ask(node: tuple[str, int]) -> NodeSampled:
+        site, channel = node
+        asked = cq.NodeSamples(
+            id="1", model=MODEL, site=site, channel=channel, circuit=shown.summary.id
+        )
+        return desk.ask(asked).reply
+
+    ask(last)
+    assert passes.count(len(sample)) == 1
+    for site, channel in others:
+        values = hooked(desk, sample, site, channel, shown.circuit)
+        assert ask((site, channel)).mean == pytest.approx(float(values.mean()), abs=1e-5)
+    assert passes.count(len(sample)) == 1
 
 
 @pytest.mark.parametrize("in_circuit", [False, True])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from circuit_protocol.circuit_replies import NodeSampled, SampleBand, SampleWindow
 from circuit_protocol.circuit_requests import NodeSamples
-from circuit_protocol.circuits import Circuit
+from circuit_protocol.circuits import Circuit, circuit_id
 from circuit_protocol.errors import InvalidRequest
 from circuitd.circuits.nodes import node_space
 from circuitd.circuits.prompts import ScoredPrompts
@@ -31,6 +31,7 @@ from circuitd.store.pretraining_sample import read_pretraining_sample
 from circuitd.worker.context import Context
 from circuitd.worker.grounds import stored_circuit, task_prompts
 from circuitd.worker.registry import Steps
+from circuitd.worker.seen import MAX_NBYTES
 
 #: Rows of pretraining text in one pass: some tens of milliseconds.
 ROWS_PER_PASS: Final = 4
@@ -41,16 +42,14 @@ def run(request: NodeSamples, context: Context) -> Steps:
     weights = context.model.weights
     node_space(weights.config).nodes(request.site, [request.channel])  # raises if it is none
     surroundings, task = IN_THE_MODEL, request.task
+    circuit: Circuit | None = None
     if request.circuit is not None:
         circuit = stored_circuit(context, request.circuit).circuit
         surroundings = surroundings_of(context, circuit)
         task = task or circuit.task
     text = pretraining_text(context)
     wanted = {request.site: (request.channel,)}
-    found = yield from activations(
-        weights, text, wanted, surroundings, rows_per_step=ROWS_PER_PASS, cancelled=context.stop
-    )
-    values = found[request.site][:, :, 0]
+    values = yield from _over_text(context, request, text, circuit, surroundings)
     prompts: ScoredPrompts | None = None
     on_task = None
     if task is not None:
@@ -89,6 +88,58 @@ def run(request: NodeSamples, context: Context) -> Steps:
                 attention=None if attention is None else parcel.put(attention.pattern),
             )
         )
+
+
+def _over_text(
+    context: Context,
+    request: NodeSamples,
+    text: Text,
+    circuit: Circuit | None,
+    surroundings: Surroundings,
+) -> Generator[None, None, np.ndarray]:
+    """The node's values [B, T] over `text`; those of the circuit's other nodes are kept along."""
+    seen = context.host.seen
+    written = hash(text.tokens.numpy().tobytes())  # the file beside the model may be another now
+    key = (context.model.key, written, None if circuit is None else circuit_id(circuit))
+    values = seen.get((*key, request.site, request.channel))
+    if values is not None:
+        return values
+    wanted = _seen_along(request, circuit, text.tokens.numel() * np.dtype(np.float32).itemsize)
+    found = yield from activations(
+        context.model.weights,
+        text,
+        wanted,
+        surroundings,
+        rows_per_step=ROWS_PER_PASS,
+        cancelled=context.stop,
+    )
+    for site, channels in wanted.items():
+        for i, channel in enumerate(channels):
+            seen.keep((*key, site, channel), np.ascontiguousarray(found[site][:, :, i]))
+    return found[request.site][:, :, wanted[request.site].index(request.channel)]
+
+
+def _seen_along(
+    request: NodeSamples, circuit: Circuit | None, nbytes_each: int
+) -> dict[str, tuple[int, ...]]:
+    """What to record in the pass for one node: it, and the nodes of its circuit that the pass
+    meets anyway, those of earlier layers and its own, if all of them can be remembered.
+    """
+    alone = {request.site: (request.channel,)}
+    if circuit is None:
+        return alone
+    layer = _layer_of(request.site)
+    wanted = {
+        part.site: part.channels or () for part in circuit.nodes if _layer_of(part.site) <= layer
+    }
+    n_nodes = sum(map(len, wanted.values()))
+    is_kept = request.channel in wanted.get(request.site, ())
+    return wanted if is_kept and n_nodes * nbytes_each <= MAX_NBYTES else alone
+
+
+def _layer_of(site: str) -> float:
+    first = site.partition(".")[0]
+    return int(first) if first.isdecimal() else float("inf")
 
 
 def _attention(
