@@ -135,6 +135,15 @@ def read_nodes(text: str) -> tuple[SiteChannels, ...]:
     return parse_nodes(text if match is None else f"{match['site']}[{match['channels']}]")
 
 
+def read_node(text: str) -> tuple[str, int]:
+    """Site and channel of one node, as `SITE:CH` or `SITE[CH]`. Raises UsageError."""
+    places = read_nodes(text)
+    if len(places) != 1 or len(places[0].channels or ()) != 1:
+        raise click.UsageError("Give one node, like 2.mlp.post_act[863].")
+    (channel,) = places[0].channels or (0,)
+    return places[0].site, channel
+
+
 def read_edge(text: str) -> Edge:
     """An edge as `SITE:CH -> SITE:CH`. Raises UsageError."""
     match = _EDGE.fullmatch(text.strip())

@@ -13,7 +13,7 @@ from circuit_client.cli.arguments import (
     read_prompts,
     run_options,
 )
-from circuit_client.cli.circuit_changes import read_nodes
+from circuit_client.cli.circuit_changes import read_node
 from circuit_client.cli.command import command
 from circuit_client.cli.output import Output
 from circuit_client.cli.tokens import quoted, rows_of, token_bytes
@@ -57,14 +57,11 @@ def samples(
     A query, key or value brings its head's attention on some of these prompts along. NODE is
     SITE[CHANNEL] or SITE:CHANNEL, like 2.mlp.post_act:863.
     """
-    places = read_nodes(node)
-    if len(places) != 1 or len(places[0].channels or ()) != 1:
-        raise click.UsageError("Give one node, like 2.mlp.post_act[863].")
-    (channel,) = places[0].channels or (0,)
+    site, channel = read_node(node)
     if circuit is not None and model is None:
         model = c.circuits.show(circuit).circuit.model
     answer = c.circuits.samples(
-        places[0].site, channel, model, circuit=circuit, progress=out.progress, **options
+        site, channel, model, circuit=circuit, progress=out.progress, **options
     )
     if out.json:
         out.document(_document(answer))

@@ -145,10 +145,10 @@ def delete(c: Connection, out: Output, circuit: str, model: str | None) -> None:
 
 def _assemble() -> None:
     """Put the group together; its other commands are in modules of their own."""
-    from circuit_client.cli import circuit_changes, circuit_files, circuit_samples
+    from circuit_client.cli import circuit_changes, circuit_files, circuit_reading, circuit_samples
 
     for found in (
-        *(list_circuits, show, diff),
+        *(list_circuits, show, circuit_reading.node, circuit_reading.card, diff),
         *(circuit_changes.measure, circuit_changes.edit),
         *(circuit_changes.union, circuit_changes.intersection),
         *(circuit_samples.samples, circuit_samples.attention),

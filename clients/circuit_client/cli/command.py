@@ -25,7 +25,18 @@ class Settings:
     json: bool = False
     color: str = "auto"
     ascii: bool = False
+    plain: bool = False
     debug: bool = False
+
+    @property
+    def colors(self) -> str:
+        """The choice of colours, which `--plain` has the last word on."""
+        return "never" if self.plain else self.color
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether nothing beyond ASCII may be printed."""
+        return self.ascii or self.plain
 
     def connect(self) -> "Connection":
         """Connect as these options say."""
@@ -48,8 +59,8 @@ class Settings:
             sys.stderr,
             os.environ,
             json=self.json,
-            color=self.color,
-            ascii_only=self.ascii,
+            color=self.colors,
+            ascii_only=self.ascii_only,
         )
 
 
@@ -90,6 +101,7 @@ def common_options() -> list[click.Parameter]:
             help="Colours; auto heeds NO_COLOR, TERM and COLORTERM.",
         ),
         option("--ascii", is_flag=True, help="Print nothing beyond ASCII."),
+        option("--plain", is_flag=True, help="Both: no colours, and nothing beyond ASCII."),
         option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]
 

@@ -54,14 +54,14 @@ def tui(
     from circuit_tui.run import run
 
     common = ctx.ensure_object(Settings)
-    color = {"never": "none", "always": "auto"}.get(common.color, common.color)
+    color = {"never": "none", "always": "auto"}.get(common.colors, common.colors)
     options = Options(
         endpoint=common.endpoint,
         key=common.key,
         server_key=common.server_key,
         session=session,
         circuit=circuit,
-        ascii=common.ascii,
+        ascii=common.ascii_only,
         calm=calm,
         color=color,  # pyright: ignore[reportArgumentType]  # click checked the choice
         theme=theme,

@@ -1,15 +1,27 @@
 """A verification card in lines: the verdict, then why, then every control with its numbers."""
 
+from circuit_client import caption
 from circuit_client.render.heat import number
 from circuit_client.render.style import Line, Named, Span
 from circuit_client.render.table import Cell, Column, duration, table
 from circuit_client.render.text_width import width
+from circuit_protocol.circuit_replies import CircuitShown
 from circuit_protocol.circuits import Card, Control, Measurement, Verdict
 
 _COLORS: dict[Verdict, Named] = {"supported": "good", "not supported": "bad", "depends": "note"}
 _WORDS = {True: "pass", False: "FAIL", None: "open"}
 _MARKS = {True: "✓", False: "✗", None: "?"}
 _MARK_COLORS: dict[bool | None, Named] = {True: "good", False: "bad", None: "note"}
+
+
+def card_head(shown: CircuitShown) -> list[Line]:
+    """What stands above a card: of which circuit it is."""
+    measured = shown.circuit.measured
+    return [
+        (Span(caption.title(shown), bold=True),),
+        (Span(f"{caption.sizes(measured)}; {caption.numbers(measured)}"),),
+        (Span(caption.how(shown), color="dim"),),
+    ]
 
 
 def card_lines(card: Card, *, columns: int, ascii_only: bool = False) -> list[Line]:

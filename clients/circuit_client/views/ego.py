@@ -64,6 +64,8 @@ class Link:
     #: "weight" with its value, or "residual" with the channel that carries.
     by: str
     weight: float | None
+    #: In nats: what cutting the edge adds to the loss; along the residual stream, which is no edge,
+    #: what ablating `node` adds. None: not measured.
     delta: float | None
 
 

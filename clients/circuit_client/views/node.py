@@ -23,6 +23,16 @@ class NodeFacts:
     links: tuple[Link, ...]
 
     @property
+    def inputs(self) -> tuple[Link, ...]:
+        """What feeds it, the strongest first."""
+        return tuple(link for link in self.links if link.step < 0)
+
+    @property
+    def outputs(self) -> tuple[Link, ...]:
+        """What it feeds, the strongest first."""
+        return tuple(link for link in self.links if link.step > 0)
+
+    @property
     def name(self) -> str:
         """In the notation of nodes."""
         return f"{self.site}[{self.channel}]"

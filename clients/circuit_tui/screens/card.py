@@ -8,8 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 
-from circuit_client import caption
-from circuit_client.render.card import card_lines
+from circuit_client.render.card import card_head, card_lines
 from circuit_client.render.style import Line, Span
 from circuit_tui.keys import bindings
 from circuit_tui.loaded import Loaded
@@ -64,13 +63,7 @@ class CardPage(Page):
         if loaded is None:
             return [(Span("No circuit is chosen: press 1.", color="dim"),)]
         shown = loaded.shown
-        measured = shown.circuit.measured
-        head: list[Line] = [
-            (Span(caption.title(shown), bold=True),),
-            (Span(f"{caption.sizes(measured)}; {caption.numbers(measured)}"),),
-            (Span(caption.how(shown), color="dim"),),
-            (),
-        ]
+        head: list[Line] = [*card_head(shown), ()]
         if shown.card is None:
             return [
                 *head,
@@ -103,7 +96,7 @@ class CardPage(Page):
     def as_command(self) -> str:
         """The command that prints the card."""
         loaded = self.circuit_app.loaded
-        return "" if loaded is None else f"circuit circuits show {loaded.id} --card"
+        return "" if loaded is None else f"circuit circuits card {loaded.id}"
 
     def as_json(self) -> Any:
         """The card as it was stored."""
