@@ -6,6 +6,7 @@ is a task. The client is a bare DEALER, so that a test can send anything at all.
 
 import asyncio
 import itertools
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -94,7 +95,7 @@ class FakeWorker:
         self.death: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.socket = fleet.context.socket(zmq.DEALER)
         self.socket.linger = 0
-        self.socket.routing_id = f"worker-{launch.worker}".encode()
+        self.socket.routing_id = work.worker_address(launch.worker, os.getpid())
         self.socket.connect(launch.endpoint)
         self.task = asyncio.create_task(self._live())
 

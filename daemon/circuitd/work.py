@@ -19,6 +19,11 @@ from circuit_protocol.requests import DTypeName
 from circuit_protocol.tensors import DType
 
 
+def worker_address(number: int, front_pid: int) -> bytes:
+    """By what a worker is known on its front's socket, and on no other front's at the same path."""
+    return f"worker-{number}-of-{front_pid}".encode()
+
+
 class _Message(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="message"
 ):

@@ -1,8 +1,8 @@
 """The worker processes: started, listened to, given up, and started again with back-off.
 
 A worker counts as lost when its process ends or when it has been silent for too long; its process
-is then killed for good, so that a lost worker never comes back to life. Each start has a new number
-and so a new address: nothing a lost worker still sends is taken for its successor's.
+is then killed for good, so that a lost worker never comes back to life. Each start of each front
+has a new address: nothing a lost worker still sends is taken for its successor's.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import zmq
 from circuit_protocol.tensors import Frame
 from circuitd.logs import relay
 from circuitd.server.router_port import Message, RouterPort
-from circuitd.work import Exit, FromWorker, Heartbeat, Ready, ToWorker
+from circuitd.work import Exit, FromWorker, Heartbeat, Ready, ToWorker, worker_address
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ class Supervisor:
         worker = Worker(
             number=number,
             device=seat.device,
-            peer=f"worker-{number}".encode(),
+            peer=worker_address(number, os.getpid()),
             process=process,
             started_at=time.monotonic(),
             restarts=seat.restarts,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from circuitd.logs import LEVELS, log_to_stderr
+from circuitd.worker.parent import EXIT_FRONT_GONE, Parent
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; the exit status."""
     given = parse(arguments)
     log_to_stderr(given.log_level)
+    parent = Parent(given.front_pid)
+    parent.tie_life()
+    if not parent.is_alive():  # it went before the life was tied
+        return EXIT_FRONT_GONE
     # torch takes a second to import: `--help` and a wrong argument need not wait for it.
     from circuitd.worker.process import WorkerSettings, run
 
@@ -53,9 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task_directories=tuple(given.tasks),
         circuit_roots=tuple(given.circuits),
         executions=given.executions,
-        front_pid=given.front_pid,
     )
-    return run(settings)
+    return run(settings, parent)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Connection:
     def __init__(
         self,
         address: str,
-        worker_id: int,
+        own_address: bytes,
         inbox: Inbox,
         *,
         heartbeat: Callable[[], work.Heartbeat],
@@ -67,7 +67,7 @@ class Connection:
         self._socket.linger = 1000
         self._socket.sndhwm = _SEND_HIGH_WATER
         self._socket.rcvhwm = 0  # the front bounds what it sends; nothing may be dropped here
-        self._socket.routing_id = f"worker-{worker_id}".encode()
+        self._socket.routing_id = own_address
         self._monitor = self._socket.get_monitor_socket(_CONNECTED | _DISCONNECTED)
         #: Held for every use of the socket, which makes its use by two threads safe.
         self._lock = threading.Lock()

@@ -1,7 +1,8 @@
 """No orphans: a worker ends with the front that started it, however that ended.
 
-The kernel kills the worker when its parent dies (Linux); elsewhere, and for the moment before that
-was set up, the I/O thread looks at the parent's id with every heartbeat.
+The kernel kills the worker when its parent dies (Linux); elsewhere the I/O thread looks at the
+parent's id with every heartbeat. Both begin before torch is imported: that takes seconds, in which
+a front may die and another take its place, and the orphan would present itself to that one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 import sys
 from typing import Final
 
+#: Exit status of a worker whose front is gone.
+EXIT_FRONT_GONE: Final = 3
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 

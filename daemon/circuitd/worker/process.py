@@ -26,13 +26,12 @@ from circuitd.worker.host import Host
 from circuitd.worker.inbox import Inbox
 from circuitd.worker.loop import Loop, Poisoned
 from circuitd.worker.models import Models
-from circuitd.worker.parent import Parent
+from circuitd.worker.parent import EXIT_FRONT_GONE, Parent
 from circuitd.worker.tokenizers import Tokenizers
 
 _log = logging.getLogger(__name__)
 
-#: Exit statuses beside 0 (the front said so).
-EXIT_FRONT_GONE: Final = 3
+#: Exit status beside 0 (the front said so) and EXIT_FRONT_GONE.
 EXIT_DEVICE_LOST: Final = 4
 
 
@@ -42,8 +41,7 @@ class WorkerSettings:
 
     `circuit_roots` are artefact trees with circuits, the one to write to first; `executions` is
     where it is kept which execution a model is fastest on (None: nowhere); `threads` is how
-    many CPU threads torch may use (None: all the process may run on); `front_pid` the process to
-    end with (None: the parent).
+    many CPU threads torch may use (None: all the process may run on).
     """
 
     connect: str
@@ -54,16 +52,13 @@ class WorkerSettings:
     task_directories: Sequence[Path] = ()
     circuit_roots: Sequence[Path] = ()
     executions: Path | None = None
-    front_pid: int | None = None
 
 
-def run(settings: WorkerSettings) -> int:
-    """Serve until the front says exit or goes away. Returns the exit status.
+def run(settings: WorkerSettings, parent: Parent) -> int:
+    """Serve until the front, `parent`, says exit or goes away. Returns the exit status.
 
     Raises DeviceError for a device that this machine does not have.
     """
-    parent = Parent(settings.front_pid)
-    parent.tie_life()
     device = set_up_torch(settings.device, settings.threads)
     writable, *read_only = settings.circuit_roots or circuit_roots(None)
     host = Host(
@@ -75,7 +70,7 @@ def run(settings: WorkerSettings) -> int:
     inbox = Inbox()
     connection = Connection(
         settings.connect,
-        settings.worker_id,
+        work.worker_address(settings.worker_id, parent.pid),
         inbox,
         heartbeat=lambda: work.Heartbeat(
             rss_nbytes=memory.rss_nbytes(),

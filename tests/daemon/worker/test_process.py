@@ -29,7 +29,7 @@ PATIENCE_MS = 120_000
 class Front:
     """A ROUTER, one worker, and no more policy than a test needs."""
 
-    def __init__(self, directory: Path, *, keep_parent: bool = True) -> None:
+    def __init__(self, directory: Path, *options: str, keep_parent: bool = True) -> None:
         self.segments = SegmentDir(directory)
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
@@ -38,7 +38,7 @@ class Front:
         self.socket.bind(address)
         command = [sys.executable, "-m", "circuitd.worker", "--connect", address]
         command += ["--segments", str(directory), "--worker-id", "7"]
-        command += ["--device", "cpu", "--threads", "1"]
+        command += ["--device", "cpu", "--threads", "1", *options]
         if not keep_parent:  # a shell in between, to lose it
             script = f"{' '.join(command)} & read line"
             command = ["sh", "-c", script]
@@ -97,7 +97,7 @@ def test_a_worker_lives_from_ready_to_exit(front, model_directory):
     ready, _ = front.receive()
     assert isinstance(ready, work.Ready)
     assert (ready.pid, ready.device) == (front.process.pid, "cpu")
-    assert front.peer == b"worker-7"
+    assert front.peer == work.worker_address(7, os.getpid())
     assert ready.memory_nbytes > 1 << 28
     key = load(front, model_directory)
 
@@ -158,5 +158,16 @@ def test_a_worker_whose_parent_is_killed_is_no_orphan(tmp_path):
         os.kill(front.process.pid, signal.SIGKILL)
         worker.wait(PATIENCE_MS / 1000)
         assert not worker.is_running()
+    finally:
+        front.close()
+
+
+def test_a_worker_whose_front_died_as_it_started_never_speaks_to_the_next_front(tmp_path):
+    died = subprocess.Popen([sys.executable, "-c", ""])
+    died.wait()
+    front = Front(tmp_path, "--front-pid", str(died.pid))
+    try:
+        assert front.process.wait(PATIENCE_MS / 1000) == 3
+        assert not front.socket.poll(0)
     finally:
         front.close()
