@@ -301,7 +301,7 @@ def read_keymap(path: Path) -> dict[str, str]:
                 "no binding has this name",
                 asked=f"{name} in {path}",
                 nearest=_nearest(name, known),
-                hint="`circuit tui --list-keys` names them all",
+                hint="`circuit_tui/keys.py` names them all",
             )
         if not isinstance(keys, str) or not keys:
             raise InvalidRequest(

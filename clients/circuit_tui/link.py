@@ -203,11 +203,15 @@ class Link:
     async def _watch(self, source: Source) -> None:
         """Notice when the line is lost and when it is back, perhaps to another daemon."""
         following: asyncio.Task[None] | None = None
+        followed: str | None = None  # the daemon whose session that is
         asked_s = -_STATUS_EVERY_S
         while True:
             if source.is_open:
-                if not self._is_open.is_set():
+                # One that was killed may be back, as another, before this looks again.
+                if not self._is_open.is_set() or source.welcome.instance != followed:
+                    followed = source.welcome.instance
                     self._is_open.set()
+                    self._has_joined.clear()
                     self._tell(phase="open", welcome=source.welcome, error=None)
                     asked_s = -_STATUS_EVERY_S
                     if following is not None:
@@ -307,7 +311,7 @@ class Link:
                 await self._is_open.wait()
                 source = self._source
                 assert source is not None  # open
-                asked_s = time.monotonic()
+                asked_s, asked_of = time.monotonic(), source.welcome.instance
                 stream = source.submit(call)
                 try:
                     if during is not None:
@@ -315,8 +319,8 @@ class Link:
                             self._deliver(asker, during, event)
                     answer = await stream.result()
                 except ConnectError as e:
-                    if call.resend and not source.is_open:
-                        continue  # asked again when the daemon is back
+                    if call.resend and not (source.is_open and source.welcome.instance == asked_of):
+                        continue  # asked again when the daemon is back, or of its successor
                     self._deliver(asker, otherwise or self.show_problem, e)
                     return
                 finally:

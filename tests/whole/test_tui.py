@@ -161,3 +161,27 @@ def test_over_ssh_it_paints_reads_a_node_and_leaves(
         terminal.until(lambda text: "class 1" not in text)
     finally:
         terminal.close()
+
+
+def test_a_killed_daemon_is_missed_and_found_again(environment: dict[str, str]) -> None:
+    own = RunningDaemon()
+    endpoint = own.address("ipc").endpoint
+    terminal = Terminal(_command(endpoint, CIRCUIT, "--session", "kept"), own.environment | {
+        "PYTHONPATH": environment["PYTHONPATH"]
+    })  # fmt: skip
+    try:
+        terminal.until(lambda text: "0.attn.v[219]" in text and "accuracy" in text)
+        own.process.kill()
+        own.process.wait()
+        terminal.until(lambda text: "lost" in text.splitlines()[0])
+        terminal.press("g")  # it goes on without
+        terminal.until(lambda text: "graph of" in text)
+        own.start()
+        terminal.until(lambda text: "lost" not in text.splitlines()[0])
+        terminal.press("Space")
+        terminal.until(lambda text: "→ 0.770" in text)
+        # What was in flight when it died was asked again: the model's heads, the example pair.
+        terminal.until(lambda text: "head 13  channel 11" in text and "right “" in text)
+    finally:
+        terminal.close()
+        own.close()
