@@ -36,6 +36,7 @@ from benchmarks import (
     starting,
     sweeps,
     transfer,
+    tui,
     vscode,
 )
 from benchmarks.bench import Bench
@@ -62,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Table]]] = {
     "planted": planted_truth.measure,
     "prune_memory": prune_memory.measure,
     "lsp": lsp.measure,
+    "tui": tui.measure,
     "cuda": cuda.measure,
     "vscode": vscode.measure,
 }
