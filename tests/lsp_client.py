@@ -154,7 +154,7 @@ class Editor:
         """Wait until the server has found its daemon."""
         return await self.heard("circuit/statusChanged", lambda s: s["state"] == "connected")
 
-    def open(self, text: str, uri: str = "file:///work/a.py", language: str = "python") -> str:
+    def open(self, text: str, uri: str = "file:///project/a.py", language: str = "python") -> str:
         """Open a document."""
         self.versions[uri], self.texts[uri] = 1, text
         item = types.TextDocumentItem(uri=uri, language_id=language, version=1, text=text)

@@ -234,7 +234,7 @@ TASK = (
 async def test_task_files_have_lenses_symbols_and_diagnostics(daemon, editors):
     editor = await editors(daemon, options={"session": "tasks"})
     await editor.connected()
-    uri = editor.open(TASK, uri="file:///work/for_while.jsonl", language="json")
+    uri = editor.open(TASK, uri="file:///project/for_while.jsonl", language="json")
     told = await editor.heard(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS, lambda p: p.diagnostics)
     [one] = told.diagnostics
     assert "single token" in one.message
@@ -265,7 +265,7 @@ with connect() as c:
 async def test_scripts_have_diagnostics_fixes_and_completion(daemon, editors):
     editor = await editors(daemon, options={"session": "scripts"})
     await editor.connected()
-    uri = editor.open(SCRIPT, uri="file:///work/s.py")
+    uri = editor.open(SCRIPT, uri="file:///project/s.py")
     told = await editor.heard(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS, lambda p: p.diagnostics)
     messages = sorted(d.message for d in told.diagnostics)
     assert [m.split(";")[0] for m in messages] == [

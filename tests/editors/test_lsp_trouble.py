@@ -93,15 +93,15 @@ async def test_long_documents_are_read_around_the_cursor(daemon, editors):
 async def test_binary_and_huge_documents_are_refused_in_words(daemon, editors):
     editor = await editors(daemon, options={"session": "huge", "enabled": True})
     await editor.connected()
-    binary = editor.open("a\0b", uri="file:///work/b.py")
+    binary = editor.open("a\0b", uri="file:///project/b.py")
     told = await editor.heard("circuit/heat", lambda h: h["uri"] == binary)
     assert (told["state"], "no text" in told["note"]) == ("unavailable", True)
-    huge = editor.open("x = 1\n" * 1_000_000, uri="file:///work/h.py")
+    huge = editor.open("x = 1\n" * 1_000_000, uri="file:///project/h.py")
     told = await editor.heard("circuit/heat", lambda h: h["uri"] == huge)
     assert "too large" in told["note"]
-    surrogate = editor.open("s = '\ud83d'\n", uri="file:///work/s.py")
+    surrogate = editor.open("s = '\ud83d'\n", uri="file:///project/s.py")
     assert (await editor.fresh(surrogate))["isWhole"]
-    empty = editor.open("", uri="file:///work/e.py")
+    empty = editor.open("", uri="file:///project/e.py")
     assert (await editor.fresh(empty))["tokens"] == []
 
 

@@ -17,7 +17,7 @@ import { info } from "./circuits";
 
 const AROUND = {
   setting: "",
-  folders: ["/work/one", "/work/two"],
+  folders: ["/home/me/one", "/home/me/two"],
   searchPath: "/usr/bin:relative:/opt/bin",
   home: "/home/me",
 };
@@ -29,14 +29,14 @@ const only =
 test("the command is the setting's, the workspace's own, else the one on PATH", () => {
   const all = only(
     "/set/circuit",
-    "/work/two/.venv/bin/circuit",
+    "/home/me/two/.venv/bin/circuit",
     "/opt/bin/circuit",
     "relative/circuit",
     "/home/me/c",
-    "/work/one/env/circuit",
+    "/home/me/one/env/circuit",
   );
   assert.deepEqual(findCommand({ ...AROUND, isProgram: all }), {
-    path: "/work/two/.venv/bin/circuit",
+    path: "/home/me/two/.venv/bin/circuit",
     by: "workspace",
   });
   assert.deepEqual(findCommand({ ...AROUND, setting: "/set/circuit", isProgram: all }), {
@@ -49,7 +49,7 @@ test("the command is the setting's, the workspace's own, else the one on PATH", 
   });
   // biome-ignore lint/suspicious/noTemplateCurlyInString: that is what users write in settings
   const inFolder = { ...AROUND, setting: "${workspaceFolder}/env/circuit", isProgram: all };
-  assert.deepEqual(findCommand(inFolder), { path: "/work/one/env/circuit", by: "setting" });
+  assert.deepEqual(findCommand(inFolder), { path: "/home/me/one/env/circuit", by: "setting" });
   assert.deepEqual(findCommand({ ...AROUND, isProgram: only("/opt/bin/circuit") }), {
     path: "/opt/bin/circuit",
     by: "PATH",
