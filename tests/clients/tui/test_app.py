@@ -1,5 +1,6 @@
 """The app on a scripted daemon: choose, read, operate, undo, save, compare, share, and trouble."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -268,7 +269,8 @@ async def test_a_lost_daemon_comes_back_and_the_state_is_kept(tmp_path: Path) ->
             assert app.scene.switched.is_nothing
             with daemon(tmp_path, scripts(), instance="second") as d:
                 await until(pilot, lambda: app.link.state.phase == "open")
-                request = d.wait_for(requests.UpdateSession)
+                # In a thread: the link that shall send it runs in this loop.
+                request = await asyncio.to_thread(d.wait_for, requests.UpdateSession)
                 # Its fresh session is told what is looked at.
                 assert request.patch.circuit == QUOTE.summary.id
                 await until(pilot, lambda: not app.link.is_sharing)
