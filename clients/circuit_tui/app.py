@@ -19,6 +19,7 @@ from circuit_tui.names import TokenNames
 from circuit_tui.offering import OfferingDaemon
 from circuit_tui.options import Options
 from circuit_tui.paint.look import detect_look
+from circuit_tui.saying import said
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
@@ -280,18 +281,8 @@ class CircuitApp(Exporting, OfferingDaemon):
 
     def on_problem(self, message: Problem) -> None:
         """Say what went wrong, what was found, and what to do."""
-        error = message.error
-        lines = [str(error.message).capitalize()[:1] + str(error.message)[1:] + "."]
-        lines += [
-            f"{name}: {text}"
-            for name, text in (("asked", error.asked), ("found", error.found))
-            if text
-        ]
-        if error.nearest:
-            lines.append(f"nearest: {', '.join(error.nearest)}")
-        if error.hint:
-            lines.append(f"{error.hint}.")
-        self.notify("\n".join(lines), severity="error", timeout=8, markup=False)
+        text = "\n".join(said(message.error))
+        self.notify(text, severity="error", timeout=8, markup=False)
 
     # -------------------------------------------------------------------------------------- actions
 

@@ -332,7 +332,9 @@ class Link:
         except Cancelled:
             pass
         except CircuitError as e:
-            self._deliver(asker, otherwise or self.show_problem, e)
+            from circuit_tui.saying import explained
+
+            self._deliver(asker, otherwise or self.show_problem, explained(e, call))
         finally:
             if self._slots.get(place) is token:
                 del self._slots[place]

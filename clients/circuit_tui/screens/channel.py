@@ -13,6 +13,7 @@ from circuit_client.verbs.models import embedding
 from circuit_protocol.errors import CircuitError
 from circuit_protocol.inspection import TokenWeight
 from circuit_tui.keys import bindings
+from circuit_tui.saying import said
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Scene
 from circuit_tui.views.table import Cell, Column, Row, as_text
@@ -103,8 +104,8 @@ class ChannelPage(Page):
 
     def _refused(self, error: CircuitError) -> None:
         self._shown = None
-        for name in ("#top", "#bottom"):
-            self.query_one(name, Rows).fill((), empty=f"{error.message}: {error.found or ''}")
+        self.query_one("#top", Rows).fill((), empty=" ".join(said(error)))
+        self.query_one("#bottom", Rows).fill((), empty="")
         self.query_one("#histogram", Plot).show(())
         self.query_one("#positions", Plot).show(())
 

@@ -5,6 +5,7 @@ Over a slow line that is the difference between a hundred bytes a key and ten th
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import ClassVar, Literal
 
 from rich.style import Style
@@ -200,7 +201,8 @@ class Rows(CellCanvas, can_focus=True):
             cells.text(x, 0, heading, quiet)
             x += w + 2
         if not self._rows:
-            cells.text(2, 2, truncate(self._empty, cells.width - 2, ellipsis=mark), quiet)
+            for y, line in enumerate(wrap(self._empty, max(1, cells.width - 3)), start=2):
+                cells.text(2, y, line, quiet)
         for y in range(1, cells.height):
             index = self._top + y - 1
             if index < len(self._rows):
