@@ -59,9 +59,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
     running = RunningDaemon(CIRCUITD_CIRCUITS_DIR=str(tmp_path_factory.mktemp("circuits")))
     yield running
     # The one that the extension started afterwards.
-    subprocess.run(
-        ["circuitd", "stop", "--now"], env=running.environment, capture_output=True, check=False
-    )
+    stop = [sys.executable, "-m", "circuitd", "stop", "--now"]
+    subprocess.run(stop, env=running.environment, capture_output=True, check=False)
     running.close()
 
 
