@@ -7,9 +7,9 @@ closes the connection when one is larger, so a client checks what it sends by th
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from circuit_protocol.daemon import Limits
 from circuit_protocol.errors import BadShape, MalformedMessage, TooLarge
 from circuit_protocol.interventions import Values
-from circuit_protocol.replies import Limits
 from circuit_protocol.tensors import MAX_NDIM, DType, Frame, Tensor
 
 _MIB: Final = 1 << 20

@@ -17,15 +17,22 @@ from msgspec import NODEFAULT
 from msgspec import inspect as shapes
 
 from circuit_protocol import (
+    ablations,
     circuit_replies,
     circuits,
+    daemon,
     errors,
+    holding,
     inspection,
     interventions,
+    jobs,
     messages,
+    models,
+    passes,
     replies,
     requests,
     session,
+    tasks,
     tensors,
 )
 from circuit_protocol.answers import ANSWERS
@@ -36,8 +43,8 @@ from circuit_protocol.pages import docs_dir, write_or_check
 FILE_NAME: Final = "protocol.md"
 #: Where the structs are that are no messages but parts of them.
 _VALUE_MODULES: Final = (
-    *(tensors, interventions, session, errors, messages, requests, replies),
-    *(circuits, circuit_replies, inspection),
+    *(tensors, interventions, session, errors, messages, daemon, models, tasks, passes, ablations),
+    *(holding, jobs, circuits, circuit_replies, inspection),
 )
 _MARKED: Final = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
