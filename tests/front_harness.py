@@ -316,7 +316,7 @@ class House:
             self.front.cache.leases,
             self.front.sessions,
             self.front.book,
-            self.front.idempotency,
+            self.front.retries.idempotency,
         ):
             part.check_invariants()
         assert dispatcher.scheduler.items.keys() == dispatcher.owners.keys()

@@ -81,7 +81,10 @@ class LoadModel(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class UnloadModel(Request, frozen=True, kw_only=True, omit_defaults=True, tag="models.unload"):
-    """Free a resident model now."""
+    """Free a resident model as soon as nothing runs on it.
+
+    If it is asked for again before that, it stays, and the answer is a `conflict`.
+    """
 
     model: Name
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from circuit_protocol import requests as r
-from circuit_protocol.errors import CircuitError, InternalError
+from circuit_protocol.errors import CircuitError, DeadlineExceeded, InternalError
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.catalog import Catalog, Located
 from circuitd.server.owner import Owner
@@ -118,15 +118,24 @@ class Admission:
             self._enqueue(item, owner, located)
 
     def _prepare(self, item: WorkItem, owner: Owner, steps: Coroutine[Any, Any, None]) -> None:
+        left_s = None if item.deadline_at is None else item.deadline_at - self._clock()
+        limit = asyncio.timeout(left_s)
+
         async def run() -> None:
             try:
-                await steps
+                async with limit:
+                    await steps
             except CircuitError as error:
-                self.preparing.pop(item.number, None)
-                owner.failed(error)
+                failed(error)
             except Exception:
+                if limit.expired():
+                    failed(DeadlineExceeded("the model or the answer was not here in time"))
+                    return
                 log.exception("request %s failed on its way to the queue", item.request_id)
-                self.preparing.pop(item.number, None)
-                owner.failed(InternalError("the request failed on its way to the queue"))
+                failed(InternalError("the request failed on its way to the queue"))
+
+        def failed(error: CircuitError) -> None:
+            self.preparing.pop(item.number, None)
+            owner.failed(error)
 
         self.preparing[item.number] = (owner, asyncio.create_task(run()))

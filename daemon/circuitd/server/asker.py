@@ -22,6 +22,11 @@ class Asker:
         self.lessee = entry.client
         self.outlives_daemon = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the request is open still: its client may have left, or cancelled it."""
+        return self._front.book.is_open(self._entry)
+
     def started(self) -> None:
         """Nothing to tell the client."""
 

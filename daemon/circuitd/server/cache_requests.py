@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from circuit_protocol import requests as r
-from circuit_protocol.errors import InvalidRequest, NotFound
+from circuit_protocol.errors import CircuitError, InvalidRequest, NotFound
 from circuit_protocol.replies import (
     CacheEntries,
     CacheEntry,
@@ -93,13 +93,22 @@ class _Models:
         return await self._unload([m for m in self._resident() if not m.pinned and not m.in_use])
 
     async def _unload(self, models: list[Model]) -> tuple[int, int]:
-        nbytes = sum(m.nbytes for m in models)
-        done = [asyncio.Event() for _ in models]
-        for model, event in zip(models, done, strict=True):
-            self._dispatcher.unload(model.key, event.set)
-        for event in done:
-            await event.wait()
-        return len(models), nbytes
+        freed: list[int] = []
+        left, done = len(models), asyncio.Event()
+        for model in models:
+
+            def told(error: CircuitError | None, nbytes: int = model.nbytes) -> None:
+                nonlocal left
+                left -= 1
+                if error is None:  # else somebody wanted it again, and it stays
+                    freed.append(nbytes)
+                if not left:
+                    done.set()
+
+            self._dispatcher.unload(model.key, told)
+        if models:
+            await done.wait()
+        return len(freed), sum(freed)
 
     def _resident(self) -> list[Model]:
         models = self._dispatcher.residency.models.values()

@@ -1,8 +1,8 @@
 """From a request to an answer: cache, queue, model, worker. Pure parts decide, this carries out.
 
-The scheduler says what runs next, residency what is loaded where, leases what is held; here their
-instructions become messages to workers, and the workers' messages become events for them. Who asked
-is an `Owner`: a client's open request or a job.
+The scheduler says what runs next, residency (through `Placement`) what is loaded where, leases what
+is held; here their decisions become messages to workers, and the workers' messages become events
+for them. Who asked is an `Owner`: a client's open request or a job.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from circuitd.server.admission import Admission
 from circuitd.server.alarm import Alarm
 from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.catalog import Catalog, Located
+from circuitd.server.model_waiters import Waiter
 from circuitd.server.owner import Owner
+from circuitd.server.placement import Placement
 from circuitd.server.residency import Residency
-from circuitd.server.residents import Instruction, Refused, StartLoad, StartUnload
 from circuitd.server.scheduler import ClientId, Scheduler, WorkItem
 from circuitd.server.supervisor import Supervisor, Worker
 from circuitd.server.validation import handles_in
@@ -38,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: A job that has cost this many workers their life fails.
 MAX_JOB_DEATHS = 3
-#: Called when a model is resident (with None) or will not be.
-LoadWaiter = Callable[[CircuitError | None], None]
 
 
 class Dispatcher:
@@ -56,22 +55,32 @@ class Dispatcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scheduler = scheduler
-        self.residency = residency
         self.cache = cache
         self.catalog = catalog
         self.clock = clock
-        self.supervisor: Supervisor  # set before the first worker starts
         self._device_budget_nbytes = device_budget_nbytes
         self._numbers = count(1)
         self._alarm = Alarm(clock, self._rings)
         #: Who owns each item of the scheduler.
         self.owners: dict[int, Owner] = {}
         self._admission = Admission(catalog, cache, enqueue=self._enqueue, clock=clock)
-        self._ready: dict[int, Worker] = {}
-        self._load_waiters: dict[work.ModelKey, list[LoadWaiter]] = {}
-        self._unload_waiters: dict[work.ModelKey, list[Callable[[], None]]] = {}
+        self.placement = Placement(residency, cache, clock=clock, on_refused=self._fail_queued)
         #: Called when nothing is left that would be lost at the daemon's end.
         self.on_drained: Callable[[], None] | None = None
+
+    @property
+    def residency(self) -> Residency:
+        """Which models are in memory, and where."""
+        return self.placement.residency
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The workers; set before the first of them starts."""
+        return self.placement.supervisor
+
+    @supervisor.setter
+    def supervisor(self, supervisor: Supervisor) -> None:
+        self.placement.supervisor = supervisor
 
     # ---- requests
 
@@ -131,41 +140,27 @@ class Dispatcher:
                 self.owners.pop(number).failed(error)
             case "stopping":
                 reason = "deadline_exceeded" if isinstance(error, DeadlineExceeded) else "cancelled"
-                worker = self._ready.get(item.worker or 0)
+                worker = self.placement.workers.get(item.worker or 0)
                 if worker is not None:
                     self.supervisor.send(worker, work.CancelWork(work=number, reason=reason))
             case "already":
                 pass
         self.pump()
 
-    def load(self, located: Located, device: str | None, waiter: LoadWaiter) -> None:
+    def load(self, located: Located, device: str | None, waiter: Waiter) -> None:
         """Make a model resident, then call `waiter`. Raises CircuitError."""
-        self._want(located, device)
-        key = located.key
-        if self.residency.resident(key) is not None:
-            self._carry_out(self.residency.abandon(key, self.clock()))
-            waiter(None)
-        else:
-            self._load_waiters.setdefault(key, []).append(waiter)
+        self.placement.load(located, device, waiter)
         self.pump()
 
-    def unload(self, key: work.ModelKey, waiter: Callable[[], None]) -> None:
-        """Free a resident model as soon as it is idle, then call `waiter`."""
-        self._unload_waiters.setdefault(key, []).append(waiter)
-        self._carry_out(self.residency.unload(key, self.clock()))
+    def unload(self, key: work.ModelKey, waiter: Waiter) -> None:
+        """Free a resident model as soon as it is idle; `waiter` hears Conflict if it stays."""
+        self.placement.unload(key, waiter)
 
     def pin(self, key: work.ModelKey, pinned: bool) -> bool:
         """Pin or unpin a resident model; whether that changed anything."""
-        changed = self.residency.pin(key, pinned, self.clock())
-        self._carry_out(self.residency.plan(self.clock()))
+        changed = self.placement.pin(key, pinned)
         self.pump()
         return changed
-
-    @property
-    def used_nbytes(self) -> int:
-        """Bytes that count against the budget: models, held tensors, cached answers."""
-        self.residency.other_nbytes = self.cache.nbytes
-        return self.residency.used_nbytes
 
     @property
     def is_idle(self) -> bool:
@@ -182,16 +177,13 @@ class Dispatcher:
 
     def worker_ready(self, worker: Worker, ready: work.Ready) -> None:
         """A worker can be given work."""
-        self._ready[worker.number] = worker
         budget = self._device_budget_nbytes(ready.memory_nbytes)
-        self._carry_out(
-            self.residency.add_worker(worker.number, ready.device, budget, self.clock())
-        )
+        self.placement.add_worker(worker, ready.device, budget)
         self.pump()
 
     def worker_lost(self, worker: Worker, reason: str) -> None:
         """A worker is gone: fail the guilty, run the others again, bring the models back."""
-        self._ready.pop(worker.number, None)
+        self.placement.workers.pop(worker.number, None)
         suspected, others = self.scheduler.lose_worker(worker.number)
         again: list[WorkItem] = []
         for item in (*suspected, *others):
@@ -200,13 +192,11 @@ class Dispatcher:
                 again.append(item)
             else:
                 self._finish_owner(item, error)
-        self._carry_out(self.residency.lose_worker(worker.number, self.clock()))
-        for key in [k for k in self._unload_waiters if k not in self.residency.models]:
-            for waiter in self._unload_waiters.pop(key):
-                waiter()
+        self.placement.lose_worker(worker.number)
         for item in reversed(again):  # the first goes back last, to the very front
             try:
-                self._reserve_again(item)
+                if item.model is not None and item.request is not None:
+                    self.placement.want_again(item.model, item.request.model)
             except CircuitError as error:
                 self._finish_owner(item, error)
             else:
@@ -217,7 +207,7 @@ class Dispatcher:
 
     def worker_hopeless(self, device: str, reason: str) -> None:
         """A worker keeps dying as it starts: tell who waits, unless another worker can serve."""
-        if self._ready:
+        if self.placement.workers:
             return
         error = WorkerDied(
             f"no worker can be started on {device}",
@@ -227,32 +217,25 @@ class Dispatcher:
         for item in list(self.scheduler.queued()):
             if item.job is None:
                 self.stop(item.number, error)
-        for key in list(self._load_waiters):
-            self._tell_load_waiters(key, error)
+        self.placement.give_up_loads(error)
 
     def worker_said(
         self, worker: Worker, message: work.FromWorker, frames: tuple[Frame, ...]
     ) -> None:
         """An answer, or news of a model."""
-        now = self.clock()
         match message:
             case work.Answer():
-                self._answered(message, frames, now)
+                self._answered(message, frames, self.clock())
             case work.Loaded():
                 self.cache.learn_hash(message.model, message.model_hash)
-                self._carry_out(self.residency.loaded(message, now))
-                self._tell_load_waiters(message.model, None)
+                self.placement.loaded(message)
                 self._ask_cache_again(message.model)
             case work.Resized():
-                self._carry_out(self.residency.resized(message, now))
+                self.placement.resized(message)
             case work.LoadFailed():
-                instructions = self.residency.load_failed(message.model, now)
-                self._fail_waiting(message.model, from_info(message.error))
-                self._carry_out(instructions)
+                self.placement.load_failed(message.model, from_info(message.error))
             case work.Unloaded():
-                self._carry_out(self.residency.unloaded(message.model, now))
-                for waiter in self._unload_waiters.pop(message.model, ()):
-                    waiter()
+                self.placement.unloaded(message.model)
             case _:
                 pass
         self.pump()
@@ -262,7 +245,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Give workers what they can take now; set the alarm for the next deadline or expiry."""
         now = self.clock()
-        for worker in self._ready.values():
+        for worker in self.placement.workers.values():
             while items := self.scheduler.take(worker.number, self._can_run(worker.number), now):
                 for item in items:
                     if item.model is not None and item.request is not None:
@@ -290,42 +273,16 @@ class Dispatcher:
         self.owners[item.number] = owner
         try:
             if located is not None:
-                self._want(located, None)
+                self.placement.want(located)
         except CircuitError:
             self.scheduler.stop(item)
             del self.owners[item.number]
             raise
         self.pump()
 
-    def _want(self, located: Located, device: str | None) -> None:
-        self.residency.other_nbytes = self.cache.nbytes
-        now = self.clock()
-        try:
-            instructions = self.residency.want(
-                located.key, name=located.name, nbytes=located.nbytes, now=now, device=device
-            )
-        except OutOfMemory:
-            # What is merely cached goes before a model is refused.
-            freed = self.cache.leases.evict_unleased()
-            if not freed:
-                raise
-            self.cache.delete(freed)
-            self.residency.other_nbytes = self.cache.nbytes
-            instructions = self.residency.want(
-                located.key, name=located.name, nbytes=located.nbytes, now=now, device=device
-            )
-        self._carry_out(instructions)
-
-    def _reserve_again(self, item: WorkItem) -> None:
-        """An item that lost its worker needs its model again."""
-        if item.model is not None and item.request is not None:
-            wish = self.residency.wishes.get(item.model)
-            name = wish.name if wish is not None else item.request.model
-            self._want(Located(item.model, name, wish.nbytes if wish else 0), None)
-
     def _leave_queue(self, item: WorkItem) -> None:
         if item.model is not None and item.request is not None:
-            self._carry_out(self.residency.abandon(item.model, self.clock()))
+            self.placement.abandon(item.model)
 
     def _ask_cache_again(self, key: work.ModelKey) -> None:
         """A model's hash has become known: what waits for the model may have an answer already."""
@@ -348,18 +305,14 @@ class Dispatcher:
         owner = self.owners[item.number]
         item.answers += 1
         header, final = answer.header, answer.final
-        if answer.segments:
-            try:
-                gone = self.cache.leases.add(owner.lessee, answer.segments, now)
-            except OutOfMemory as error:
-                self.cache.delete(answer.segments)
-                if not final:
-                    self.stop(item.number, error)
-                    return
-                self._end_item(item, now)
-                owner.failed(error)
+        if answer.segments and (error := self._hold(owner, answer.segments, now)) is not None:
+            self.cache.delete(answer.segments)
+            if not final:
+                self.stop(item.number, error)
                 return
-            self.cache.delete(gone)
+            self._end_item(item, now)
+            owner.failed(error)
+            return
         if not final:
             owner.answered(header, frames, final=False, error=False)
             return
@@ -369,12 +322,24 @@ class Dispatcher:
             self.cache.keep(item.question, header, frames, answer.segments, description=description)
         owner.answered(header, frames, final=True, error=answer.error)
 
+    def _hold(
+        self, owner: Owner, segments: tuple[work.Segment, ...], now: float
+    ) -> CircuitError | None:
+        """Lease an answer's tensors to its owner; the error if they cannot be held."""
+        if not owner.is_waiting:  # nobody would ever release them
+            return Cancelled("nobody waits for these tensors any more")
+        try:
+            gone = self.cache.leases.add(owner.lessee, segments, now)
+        except OutOfMemory as error:
+            return error
+        self.cache.delete(gone)
+        return None
+
     def _end_item(self, item: WorkItem, now: float) -> None:
         self.scheduler.finish(item.number, now)
         del self.owners[item.number]
         if item.model is not None and item.request is not None:
-            self.residency.other_nbytes = self.cache.nbytes
-            self._carry_out(self.residency.done(item.model, item.keep_alive_s, now))
+            self.placement.done(item.model, item.keep_alive_s)
 
     def _finish_owner(self, item: WorkItem, error: CircuitError) -> None:
         self.owners.pop(item.number).failed(error)
@@ -390,29 +355,13 @@ class Dispatcher:
 
         return can_run
 
-    def _carry_out(self, instructions: list[Instruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case StartLoad(worker, model):
-                    self.supervisor.send(self._ready[worker], work.Load(model=model))
-                case StartUnload(worker, model):
-                    self.supervisor.send(self._ready[worker], work.Unload(model=model))
-                case Refused(model, error):
-                    self._fail_waiting(model, error)
-
-    def _fail_waiting(self, key: work.ModelKey, error: CircuitError) -> None:
-        """A model will not become resident: whoever waits for it is told."""
-        self._tell_load_waiters(key, error)
+    def _fail_queued(self, key: work.ModelKey, error: CircuitError) -> None:
+        """A model will not become resident: what is queued for it fails."""
         for item in [i for i in self.scheduler.queued() if i.model == key]:
             if item.request is not None:
                 self.scheduler.stop(item)
                 self._leave_queue(item)
                 self._finish_owner(item, error)
-
-    def _tell_load_waiters(self, key: work.ModelKey, error: CircuitError | None) -> None:
-        for waiter in self._load_waiters.pop(key, ()):
-            waiter(error)
-            self._carry_out(self.residency.abandon(key, self.clock()))
 
     # ---- within: time
 
@@ -421,7 +370,7 @@ class Dispatcher:
         for item in self.scheduler.expired(now):
             error = DeadlineExceeded("the request was not done in time", asked=f"{item.request_id}")
             self.stop(item.number, error)
-        self._carry_out(self.residency.plan(now))
+        self.placement.plan()
         self.pump()
 
 

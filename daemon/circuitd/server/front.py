@@ -40,10 +40,10 @@ from circuitd.server.answer_cache import AnswerCache
 from circuitd.server.artefacts import Artefacts
 from circuitd.server.asker import Asker
 from circuitd.server.dispatch import Dispatcher
-from circuitd.server.idempotency import Idempotency, Principal, Remembered
+from circuitd.server.idempotency import Principal
 from circuitd.server.jobs import Jobs
-from circuitd.server.question import request_digest
 from circuitd.server.replies import OpenRequest, ReplyBook, reply_type, rewritten
+from circuitd.server.retries import Retries, Retry
 from circuitd.server.router_port import Message, Peer, RouterPort
 from circuitd.server.routing import ROUTES
 from circuitd.server.scheduler import ClientId
@@ -102,14 +102,13 @@ class Front:
         self.task_directories = task_directories
         self.book = ReplyBook()
         self.sessions = Sessions()
-        self.idempotency = Idempotency()
+        self.retries = Retries(self)
         self.clients: dict[ClientId, Client] = {}
         self.endpoints: list[str] = []
-        #: Set by a shutdown request or a signal; `drain` lets accepted work finish first.
+        #: Set by a shutdown request or a signal: accepted work is finished, no more is taken.
         self.ending: asyncio.Event = asyncio.Event()
-        #: Set by a second signal: ends without draining.
+        #: Set by a shutdown that does not drain, or a second signal: what is open is given up.
         self.ending_now: asyncio.Event = asyncio.Event()
-        self.drain = True
         self._goodbye_at: float | None = None
         self._handlers = handlers
         self._ports: list[RouterPort] = []
@@ -204,37 +203,47 @@ class Front:
             if isinstance(request, r.Credit):
                 credit(self, client, request)
                 return
-            if self.book.of_client(client_id) >= self.settings.limits.queued_requests:
-                raise Busy(
-                    "too many unfinished requests of this client",
-                    found=f"{self.settings.limits.queued_requests}",
-                    retry_after_s=self.dispatcher.scheduler.run_s,
-                )
+            self._check_bound(client_id, request)
             now = self._loop.time()
             entry = self.book.open(client_id, request.id, _tag(request), now)
             check_request(request, message.frames, self.settings.limits)
             self._newcomer = client
             self._answer(entry, client, request, message)
-        except CircuitError as error:
+        except Exception as error:
             self._refuse(port, message.peer, entry, request_id, error)
-        except Exception:
-            log.exception("request %s could not be answered", request_id)
-            error = InternalError("a defect in circuitd", hint="`circuitd logs` has the details")
-            self._refuse(port, message.peer, entry, request_id, error)
+
+    def _check_bound(self, client_id: ClientId, request: r.AnyRequest) -> None:
+        """Raise Busy for a client with too much in flight; what ends some of it is let through."""
+        if isinstance(request, r.Cancel):
+            return
+        if self.book.of_client(client_id) >= self.settings.limits.queued_requests:
+            raise Busy(
+                "too many unfinished requests of this client",
+                found=f"{self.settings.limits.queued_requests}",
+                retry_after_s=self.dispatcher.scheduler.run_s,
+            )
+
+    def carry_out(
+        self, entry: OpenRequest, client: Client, request: r.AnyRequest, message: Message
+    ) -> None:
+        """Answer a request that is open already; whatever is wrong with it becomes its reply."""
+        try:
+            self._answer(entry, client, request, message)
+        except Exception as error:
+            self._refuse(client.port, client.peer, entry, entry.request_id, error)
 
     def _answer(
         self, entry: OpenRequest, client: Client, request: r.AnyRequest, message: Message
     ) -> None:
-        if request.idempotency_key is not None and not self._is_first_try(
-            entry, client, request, message.frames
-        ):
-            return
+        if request.idempotency_key is not None:
+            retry = Retry(entry, client, request, message)
+            if not self.retries.is_first(retry, self._loop.time()):
+                return
         if ROUTES[type(request)] == "front":
             outcome = self._handlers[type(request)](self, entry, request)
             if outcome is not None:
                 self.spawn(entry, outcome)
-            if request.deadline_s is not None and entry.stop is not None:
-                self._loop.call_later(request.deadline_s, self._expire, entry)
+            self.watch_deadline(entry, request)
             return
         if self.ending.is_set():
             raise _ending()
@@ -250,50 +259,10 @@ class Front:
         )
         entry.stop = lambda error: self.dispatcher.stop(number, error)
 
-    def _is_first_try(
-        self,
-        entry: OpenRequest,
-        client: Client,
-        request: r.AnyRequest,
-        frames: tuple[Frame, ...],
-    ) -> bool:
-        """Whether to carry out a request that has a key; if not, it is or will be answered."""
-        key = request.idempotency_key or ""
-        principal = client.principal
-        digest = request_digest(request, frames)
-        waiter = (entry.client, entry.request_id)
-        found = self.idempotency.begin(principal, key, digest, waiter, self._loop.time())
-        if found is None:
-            entry.on_final = lambda header, frames, error: self._first_try_ended(
-                principal, key, header, frames, error
-            )
-            return True
-        if isinstance(found, Remembered):
-            self._repeat(entry, found.header, found.frames)
-        else:
-            entry.stop = lambda error: self.fail(entry, error)
-        return False
-
-    def _first_try_ended(
-        self,
-        principal: Principal,
-        key: str,
-        header: bytes,
-        frames: tuple[Frame, ...],
-        error: CircuitError | None,
-    ) -> None:
-        if error is not None and (error.retry or isinstance(error, Cancelled)):
-            waiters = self.idempotency.forget(principal, key)
-        else:
-            waiters = self.idempotency.finish(principal, key, header, frames)
-        for client, request_id in waiters:
-            if (entry := self.book.get(client, request_id)) is not None:
-                self._repeat(entry, header, frames)
-
-    def _repeat(self, entry: OpenRequest, header: bytes, frames: tuple[Frame, ...]) -> None:
-        """Answer with another request's final reply."""
-        header = rewritten(header, request_id=entry.request_id)
-        self.pass_on(entry, header, frames, final=True, error=reply_type(header) == "error")
+    def watch_deadline(self, entry: OpenRequest, request: r.Request) -> None:
+        """End a request that waits in the front when its deadline has passed."""
+        if request.deadline_s is not None and entry.stop is not None:
+            self._loop.call_later(request.deadline_s, self._expire, entry)
 
     def _refuse(
         self,
@@ -301,8 +270,11 @@ class Front:
         peer: Peer,
         entry: OpenRequest | None,
         request_id: str,
-        error: CircuitError,
+        error: Exception,
     ) -> None:
+        if not isinstance(error, CircuitError):
+            log.error("request %s could not be answered", request_id, exc_info=error)
+            error = InternalError("a defect in circuitd", hint="`circuitd logs` has the details")
         if entry is not None:
             self.fail(entry, error)
         else:  # it never was a request of this client's, so its id may be another one's
@@ -397,7 +369,7 @@ class Front:
             entry.on_final(header, frames, error)
 
     def _expire(self, entry: OpenRequest) -> None:
-        if self.book.get(entry.client, entry.request_id) is entry and entry.stop is not None:
+        if self.book.is_open(entry) and entry.stop is not None:
             entry.stop(DeadlineExceeded("the request was not done in time"))
 
     # ---- clients that leave, or have room again

@@ -8,14 +8,14 @@ is the end of a request whose client left.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from circuit_protocol.errors import Conflict
 from circuit_protocol.tensors import Frame
-from circuitd.server.scheduler import ClientId
 
 Principal = str
 #: A request that waits for the first try's answer.
-Waiter = tuple[ClientId, str]
+Waiter = TypeVar("Waiter")
 
 REMEMBER_S = 3600.0
 MAX_ENTRIES = 4096
@@ -25,7 +25,7 @@ MAX_REPLY_NBYTES = 8 << 20
 
 
 @dataclass(slots=True)
-class _Entry:
+class _Entry(Generic[Waiter]):
     digest: bytes
     began_at: float
     header: bytes | None = None
@@ -42,13 +42,13 @@ class Remembered:
     frames: tuple[Frame, ...]
 
 
-class Idempotency:
+class Idempotency(Generic[Waiter]):
     """Keys and what became of them, oldest first."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_nbytes: int = MAX_NBYTES) -> None:
         self.max_entries = max_entries
         self.max_nbytes = max_nbytes
-        self.entries: OrderedDict[tuple[Principal, str], _Entry] = OrderedDict()
+        self.entries: OrderedDict[tuple[Principal, str], _Entry[Waiter]] = OrderedDict()
         #: Sum over finished entries.
         self.nbytes = 0
 

@@ -105,7 +105,7 @@ def status(front: Front, entry: OpenRequest, request: r.Status) -> None:
             ),
             jobs_unfinished=front.jobs.n_unfinished,
             budget_nbytes=residency.budget_nbytes,
-            used_nbytes=front.dispatcher.used_nbytes,
+            used_nbytes=front.dispatcher.placement.used_nbytes,
         ),
     )
 
@@ -114,8 +114,9 @@ def shutdown(front: Front, entry: OpenRequest, request: r.Shutdown) -> None:
     """Agree, then end."""
     was_ending = front.ending.is_set()
     front.reply(entry, Done(id=request.id, changed=not was_ending))
-    front.drain = request.drain and (front.drain or not was_ending)
     front.ending.set()
+    if not request.drain:
+        front.ending_now.set()
     front.dispatcher.pump()
 
 

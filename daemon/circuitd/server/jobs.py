@@ -54,6 +54,11 @@ class JobRun:
     lessee: ClientId = b""
     outlives_daemon: bool = True
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its end has not come yet."""
+        return not self.ended
+
     def started(self) -> None:
         """A worker has begun."""
         self.info = replace(self.info, state="running")
@@ -107,6 +112,8 @@ class Jobs:
         self._keep_nbytes = keep_nbytes
         self.runs: dict[str, JobRun] = {}
         self._writes: set[asyncio.Task[Any]] = set()
+        #: Jobs that are being looked at and recorded, before they are among the runs.
+        self._accepting = 0
         #: Set when the daemon ends: what is unfinished then stays so in the records.
         self.is_ending = False
         self.front: Front
@@ -141,15 +148,28 @@ class Jobs:
         """Record a request as a job, tell its client, and queue it."""
         if isinstance(request, r.LoadModel):
             raise InvalidRequest("loading a model cannot be a job", hint="Leave `detach` out")
+        self._check_room(len(header) + sum(memoryview(frame).nbytes for frame in frames))
         # What does not exist is told now, not by a failed job.
         located = front.dispatcher.catalog.locate(request.model, request.dtype)
-        await asyncio.to_thread(
-            check_references, request, located, front.circuits, front.task_directories
-        )
         tag = str(type(request).__struct_config__.tag)
-        info = await self.thread.accept(tag, header, frames, f"{tag} on {request.model}")
+        self._accepting += 1
+        try:
+            await asyncio.to_thread(
+                check_references, request, located, front.circuits, front.task_directories
+            )
+            info = await self.thread.accept(tag, header, frames, f"{tag} on {request.model}")
+        finally:
+            self._accepting -= 1
         front.reply(entry, JobAccepted(id=entry.request_id, job=info.job))
         self._begin(info, request, header, frames)
+
+    def _check_room(self, nbytes: int) -> None:
+        """Raise Busy for a job too many: none that is on record is turned away by its queue."""
+        scheduler = self._dispatcher.scheduler
+        scheduler.check_room(JOBS_CLIENT, nbytes)
+        unfinished = len(self.runs) + self._accepting
+        if unfinished >= scheduler.limits.client_items:
+            raise scheduler.busy(f"{unfinished} jobs are unfinished already")
 
     def _begin(
         self, info: JobInfo, request: r.Request, header: bytes, frames: tuple[Frame, ...]

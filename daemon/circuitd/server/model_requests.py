@@ -85,10 +85,12 @@ def unload(front: Front, entry: OpenRequest, request: r.UnloadModel) -> None:
         front.reply(entry, Done(id=request.id, changed=False))
         return
 
-    def unloaded() -> None:
+    def unloaded(error: CircuitError | None) -> None:
         nonlocal waiting
         waiting -= 1
-        if not waiting:
+        if error is not None:
+            front.fail(entry, error)
+        elif not waiting:
             front.reply(entry, Done(id=request.id))
 
     entry.stop = lambda error: front.fail(entry, error)
@@ -159,7 +161,7 @@ def _report(front: Front, entry: OpenRequest, models: tuple[Model, ...]) -> Resi
         id=entry.request_id,
         models=tuple(resident_of(m, residency.places[m.worker].device, now) for m in models),
         budget_nbytes=residency.budget_nbytes,
-        used_nbytes=front.dispatcher.used_nbytes,
+        used_nbytes=front.dispatcher.placement.used_nbytes,
         notes=tuple(note for m in models for note in m.notes),
     )
 

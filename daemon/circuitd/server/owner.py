@@ -18,6 +18,11 @@ class Owner(Protocol):
     #: Whether it goes on at the daemon's next start (a job).
     outlives_daemon: bool
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anyone still hears what it is told."""
+        ...
+
     def started(self) -> None:
         """A worker has begun."""
         ...

@@ -102,10 +102,13 @@ class ReplyBook:
         """An open request, or None."""
         return self.by_client.get(client, {}).get(request_id)
 
+    def is_open(self, entry: OpenRequest) -> bool:
+        """Whether this very request still waits for its final reply."""
+        return self.get(entry.client, entry.request_id) is entry
+
     def number(self, entry: OpenRequest, *, final: bool, failed: bool = False) -> int | None:
         """The number of the reply that is about to be sent; None: it comes too late, drop it."""
-        mine = self.by_client.get(entry.client, {})
-        if mine.get(entry.request_id) is not entry:
+        if not self.is_open(entry):
             return None
         seq = entry.seq
         entry.seq += 1

@@ -157,6 +157,7 @@ class Residency:
         model = self.models[key]
         changed = model.pinned != pinned
         model.pinned = pinned
+        model.leaving = model.leaving and not pinned
         if not model.in_use:
             self._start_idling(model, now)
         return changed
@@ -278,6 +279,7 @@ class Residency:
             assert model.state == "resident" or model.in_use == 0
             assert not (model.in_use and model.expires_at is not None), "in use, yet expiring"
             assert not (model.pinned and model.expires_at is not None), "pinned, yet expiring"
+            assert not (model.pinned and model.leaving), "pinned, yet leaving"
         for key in self.wishes.keys() & self.models.keys():
             assert self.models[key].state == "unloading", "wished for, yet here"
         assert all(n > 0 for n in self.reserved.values())

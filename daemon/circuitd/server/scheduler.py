@@ -131,18 +131,23 @@ class Scheduler:
     # ---- events
 
     def submit(self, item: WorkItem) -> None:
-        """Queue `item`. Raises Busy, with a time to wait, when a bound would be passed."""
-        items = self.queued_items.get(item.client, 0)
-        nbytes = self.queued_nbytes.get(item.client, 0)
+        """Queue `item`. Raises Busy as `check_room`; a job was let in before it was recorded."""
+        if item.job is None:
+            self.check_room(item.client, item.nbytes)
+        self._enqueue(item)
+
+    def check_room(self, client: ClientId, nbytes: int) -> None:
+        """Raise Busy when one more item would pass a bound."""
+        items = self.queued_items.get(client, 0)
+        queued_nbytes = self.queued_nbytes.get(client, 0)
         limits = self.limits
         if items >= limits.client_items:
-            raise self._busy(f"{items} requests of this client are waiting already")
-        if items and nbytes + item.nbytes > limits.client_nbytes:
-            raise self._busy(f"{nbytes} bytes of this client's requests are waiting already")
+            raise self.busy(f"{items} requests of this client are waiting already")
+        if items and queued_nbytes + nbytes > limits.client_nbytes:
+            raise self.busy(f"{queued_nbytes} bytes of this client's requests are waiting already")
         total = self.total_queued_nbytes
-        if total and total + item.nbytes > limits.total_nbytes:
-            raise self._busy(f"{total} bytes of requests are waiting already")
-        self._enqueue(item)
+        if total and total + nbytes > limits.total_nbytes:
+            raise self.busy(f"{total} bytes of requests are waiting already")
 
     def take(
         self, worker: int, can_run: Callable[[WorkItem], bool], now: float
@@ -188,13 +193,6 @@ class Scheduler:
             self.run_s += 0.2 * (now - run.started_at - self.run_s)
         return item
 
-    def find(self, client: ClientId, request_id: str) -> WorkItem | None:
-        """The unfinished item of a client's request."""
-        for item in self.items.values():
-            if item.request_id == request_id and item.client == client:
-                return item
-        return None
-
     def stop(self, item: WorkItem) -> Literal["dropped", "stopping", "already"]:
         """Stop an unfinished item: a queued one is dropped, a running one must be told."""
         if item.run is None:
@@ -205,10 +203,6 @@ class Scheduler:
             return "already"
         item.stopping = True
         return "stopping"
-
-    def of_client(self, client: ClientId) -> tuple[WorkItem, ...]:
-        """All unfinished items of a client."""
-        return tuple(item for item in self.items.values() if item.client == client)
 
     def expired(self, now: float) -> tuple[WorkItem, ...]:
         """The unfinished items whose deadline has passed, each reported once."""
@@ -264,6 +258,11 @@ class Scheduler:
         """The items in flight on a worker."""
         return tuple(item for item in self.items.values() if item.worker == worker)
 
+    def busy(self, found: str) -> Busy:
+        """The error for what has no room, with a time to wait that fits how long runs take."""
+        wait_s = min(30.0, max(0.05, self.run_s * (1 + self.n_queued / self.slots.interactive)))
+        return Busy("the queue is full", found=found, retry_after_s=round(wait_s, 3))
+
     def check_invariants(self) -> None:
         """Raise AssertionError if the state contradicts itself."""
         queued = list(self.queued())
@@ -293,10 +292,6 @@ class Scheduler:
             assert sum(r.merged for r in mine_runs) <= self.slots.merged
 
     # ---- within
-
-    def _busy(self, found: str) -> Busy:
-        wait_s = min(30.0, max(0.05, self.run_s * (1 + self.n_queued / self.slots.interactive)))
-        return Busy("the queue is full", found=found, retry_after_s=round(wait_s, 3))
 
     def _enqueue(self, item: WorkItem, *, first: bool = False) -> None:
         queue = self.queues[item.priority].setdefault(item.client, deque())

@@ -210,8 +210,6 @@ def _roots_catalog(settings: Settings) -> RootsCatalog:
 
 async def _until_told_to_end(front: Front) -> None:
     await front.ending.wait()
-    if not front.drain:
-        return
     is_drained = asyncio.Event()
     front.dispatcher.on_drained = is_drained.set
     front.dispatcher.pump()
