@@ -29,7 +29,7 @@ def reach(
 ) -> Line:
     """An open line to the daemon. `connect()` describes the arguments."""
     chosen = endpoint or os.environ.get("CIRCUIT_ENDPOINT") or None
-    discovery: Discovery | None = None
+    is_found = chosen is None
     if chosen is None:
         discovery = read_discovery()
         if discovery is None and start:
@@ -42,7 +42,8 @@ def reach(
             )
         chosen = discovery.endpoint
     place = parse_endpoint(chosen)
-    secrets = _keys(place, key, server_key, discovery)
+    # The socket of this user's own daemon has no keys, whatever is set for another one elsewhere.
+    secrets = None if is_found else _keys(place, key, server_key)
     line = Line(
         str(place),
         lambda context: _socket(context, secrets),
@@ -102,14 +103,11 @@ def _keys(
     place: Endpoint,
     key: str | os.PathLike[str] | None,
     server_key: str | os.PathLike[str] | None,
-    discovery: Discovery | None,
 ) -> tuple[KeyPair, str] | None:
     """This client's pair and the daemon's public key; None where the endpoint needs none."""
     server_key = server_key or os.environ.get("CIRCUIT_SERVER_KEY")
     if place.transport == "ipc" and key is None and server_key is None:
         return None
-    if server_key is None and discovery is not None:
-        server_key = discovery.server_public_key
     if server_key is None:
         if key is None:
             return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 from circuit_client import connect, connect_async, iv
 from circuit_client.sync import Connection
 from circuit_protocol import errors, replies, requests
+from circuit_protocol.discovery import Discovery, write_discovery
 from circuit_protocol.keys import make_key_pair
 from circuit_protocol.tensors import Frame, Handle, pack, unpack
 from scripted_daemon import Out, ScriptedDaemon, daemon, welcome
@@ -444,6 +446,24 @@ def test_no_daemon_and_none_to_be_started(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("CIRCUIT_ENDPOINT", raising=False)
     with pytest.raises(errors.ConnectError, match="no daemon runs"):
         connect(start=False)
+
+
+def test_keys_for_a_daemon_elsewhere_do_not_hinder_the_one_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIRCUITD_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.delenv("CIRCUIT_ENDPOINT", raising=False)
+    monkeypatch.setenv("CIRCUIT_SERVER_KEY", make_key_pair("server", tmp_path / "keys").public)
+    make_key_pair("me", tmp_path / "keys")
+    with daemon(tmp_path, {requests.Status: answer_status}) as d:
+        write_discovery(
+            Discovery(
+                endpoint=d.endpoint, pid=os.getpid(), instance="i", version="1.0", started_at_s=0.0
+            )
+        )
+        for key in (None, tmp_path / "keys" / "me.secret"):
+            with connect(key=key, start=False) as c:
+                assert c.status().instance == "i"
 
 
 def test_a_closed_connection_refuses_and_closes_again(tmp_path: Path) -> None:
