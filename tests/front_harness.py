@@ -32,6 +32,8 @@ from circuitd.server.supervisor import Launch
 from circuitd.settings import Settings
 from circuitd.store.segments import SegmentDir
 
+#: Nothing takes this long: it only ends a test that would wait for ever.
+PATIENCE_S = 60.0
 TOKENS = Tensor(dtype="I32", shape=(1, 2), data=b"\1\0\0\0\2\0\0\0")
 LENGTHS = Tensor(dtype="I32", shape=(1,), data=b"\2\0\0\0")
 
@@ -220,7 +222,7 @@ class FakeFleet:
     def runs(self) -> list[work.Run]:
         return [run for worker in self.workers for run in worker.runs]
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         """Wait until `condition()` holds; looked at after every run that arrives, and often."""
         async with asyncio.timeout(timeout_s):
             while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
@@ -248,7 +250,7 @@ class WireClient:
     async def send_raw(self, parts: Sequence[bytes]) -> None:
         await self.socket.send_multipart(list(parts))
 
-    async def next(self, timeout_s: float = 5.0) -> tuple[AnyReply, list[bytes]]:
+    async def next(self, timeout_s: float = PATIENCE_S) -> tuple[AnyReply, list[bytes]]:
         """The next reply to whatever request."""
         async with asyncio.timeout(timeout_s):
             header, *frames = await self.socket.recv_multipart()
@@ -256,7 +258,7 @@ class WireClient:
         self.replies[reply.id].append((reply, frames))
         return reply, frames
 
-    async def final(self, request_id: str, timeout_s: float = 5.0) -> AnyReply:
+    async def final(self, request_id: str, timeout_s: float = PATIENCE_S) -> AnyReply:
         """Wait for the final reply to a request."""
         while True:
             got = self.replies[request_id]

@@ -24,7 +24,7 @@ from circuit_protocol.replies import (
 from circuit_protocol.session import SessionPatch
 from circuitd import work
 from circuitd.server.router_port import Message, RouterPort
-from front_harness import FakeFleet, FakeWorker, house, result
+from front_harness import PATIENCE_S, FakeFleet, FakeWorker, house, result
 
 
 def code(reply: object) -> str:
@@ -179,12 +179,12 @@ async def test_a_client_that_does_not_read_is_dropped_when_its_outbox_is_full(
         socket.connect(endpoint)
         socket.send(b"hello")
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(messages) < 2:  # noqa: ASYNC110 - filled by a callback
                 await asyncio.sleep(0.01)
         deaf_peer = next(m.peer for m in messages if m.peer != messages[0].peer)
         sent = 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not gone and sent < 100_000:
                 port.send(deaf_peer, [bytes(50_000)])
                 sent += 1

@@ -13,7 +13,7 @@ from circuit_protocol.tensors import Handle
 from circuitd import work
 from circuitd.server.catalog import Located
 from circuitd.settings import DEFAULT_LIMITS
-from front_harness import FakeCatalog, FakeWorker, House, house, result
+from front_harness import PATIENCE_S, FakeCatalog, FakeWorker, House, house, result
 
 
 def code(reply: object) -> str:
@@ -207,5 +207,5 @@ async def test_a_drain_ends_when_somebody_says_now(tmp_path: Path) -> None:
         now = r.Shutdown(id="n", drain=False)
         assert await client.ask(now) == Done(id="n", changed=False)
         assert code(await client.final("long")) == "shutting_down"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.shield(h.task)
