@@ -89,7 +89,7 @@ class FakeWorker:
         self.fleet = fleet
         self.launch = launch
         self.pid = 100_000 + launch.worker
-        self.segments = SegmentDir(Path(launch.segments_dir))
+        self.segments = SegmentDir(Path(launch.segments_dir), budget_nbytes=launch.segments_nbytes)
         self.runs: list[work.Run] = []
         self.cancels: list[work.CancelWork] = []
         self.loads: list[work.ModelKey] = []

@@ -172,6 +172,8 @@ async def _build(
         context,
         endpoint=f"ipc://{runtime_dir / WORKERS_NAME}",
         segments_dir=str(held.path),
+        # All that lies there may have to go for what a worker writes next: the leases decide.
+        segments_nbytes=2 * held_nbytes,
         task_directories=task_directories(settings),
         circuit_roots=roots,
         executions_dir=Path(settings.state_dir) / "executions",

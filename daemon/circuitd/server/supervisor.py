@@ -62,6 +62,8 @@ class Launch:
     device: str
     endpoint: str
     segments_dir: str
+    #: How many bytes of tensors may lie there.
+    segments_nbytes: int
     task_directories: tuple[Path, ...] = ()
     circuit_roots: tuple[Path, ...] = ()
     executions_dir: Path | None = None
@@ -108,6 +110,7 @@ class Supervisor:
         *,
         endpoint: str,
         segments_dir: str,
+        segments_nbytes: int,
         task_directories: tuple[Path, ...] = (),
         circuit_roots: tuple[Path, ...] = (),
         executions_dir: Path | None = None,
@@ -123,6 +126,7 @@ class Supervisor:
         """`on_hopeless(device, reason)`: a worker died several times in a row as it started."""
         self._endpoint = endpoint
         self._segments_dir = segments_dir
+        self._segments_nbytes = segments_nbytes
         self._task_directories = task_directories
         self._circuit_roots = circuit_roots
         self._executions_dir = executions_dir
@@ -217,6 +221,7 @@ class Supervisor:
             device=seat.device,
             endpoint=self._endpoint,
             segments_dir=self._segments_dir,
+            segments_nbytes=self._segments_nbytes,
             task_directories=self._task_directories,
             circuit_roots=self._circuit_roots,
             executions_dir=self._executions_dir,
@@ -292,6 +297,8 @@ async def launch_process(launch: Launch) -> WorkerProcess:
         launch.endpoint,
         "--segments",
         launch.segments_dir,
+        "--segments-nbytes",
+        str(launch.segments_nbytes),
         "--worker-id",
         str(launch.worker),
         "--front-pid",

@@ -268,7 +268,7 @@ class CircuitStore:
         if label in taken:
             label = f"{label}-{own_id[:_N_COLLISION_DIGITS]}"
         place = Place(wanted.model, wanted.task, wanted.sweep, label)
-        return Entry(place, self._writable / place.path, _summary(circuit, place, None, False))
+        return Entry(place, self._writable / place.path, summary_of(circuit, place))
 
     def _make_writable(self, entry: Entry) -> None:
         """Make the entry's folder in the writable root, with what a read-only one holds."""
@@ -320,7 +320,8 @@ class CircuitStore:
         if circuit is None or problem is not None:
             summary = _broken(place, problem or "", read_only)
         else:
-            summary = _summary(circuit, place, read_verdict(directory), read_only)
+            verdict = read_verdict(directory)
+            summary = summary_of(circuit, place, verdict=verdict, read_only=read_only)
         entry = Entry(place, directory, summary)
         self._known[directory] = (state, entry)
         return entry
@@ -399,9 +400,10 @@ def _misplaced(circuit: Circuit, place: Place) -> str | None:
     return None
 
 
-def _summary(
-    circuit: Circuit, place: Place, verdict: str | None, read_only: bool
+def summary_of(
+    circuit: Circuit, place: Place, *, verdict: str | None = None, read_only: bool = False
 ) -> CircuitSummary:
+    """A circuit as a list shows it, at its place or at the one that it would have."""
     is_named_so = component_of(circuit.model) == place.model
     return CircuitSummary(
         id=circuit_id(circuit),

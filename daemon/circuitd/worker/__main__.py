@@ -16,6 +16,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m circuitd.worker", description=__doc__)
     parser.add_argument("--connect", required=True, metavar="ENDPOINT", help="the front's socket")
     parser.add_argument("--segments", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--segments-nbytes", type=int, default=None, metavar="N", help="how much may lie there"
+    )
     parser.add_argument("--worker-id", required=True, type=int, metavar="N")
     parser.add_argument("--device", default=None, help="like cpu or cuda:1 (default: chosen)")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = WorkerSettings(
         connect=given.connect,
         segments=given.segments,
+        segments_nbytes=given.segments_nbytes,
         worker_id=given.worker_id,
         device=given.device,
         threads=given.threads,

@@ -39,6 +39,7 @@ EXIT_DEVICE_LOST: Final = 4
 class WorkerSettings:
     """What the front says on the command line.
 
+    `segments_nbytes` is how many bytes of tensors may lie in `segments` (None: as fit).
     `circuit_roots` are artefact trees with circuits, the one to write to first; `executions` is
     where it is kept which execution a model is fastest on (None: nowhere); `threads` is how
     many CPU threads torch may use (None: all the process may run on).
@@ -47,6 +48,7 @@ class WorkerSettings:
     connect: str
     segments: Path
     worker_id: int
+    segments_nbytes: int | None = None
     device: str | None = None
     threads: int | None = None
     task_directories: Sequence[Path] = ()
@@ -63,7 +65,7 @@ def run(settings: WorkerSettings, parent: Parent) -> int:
     writable, *read_only = settings.circuit_roots or circuit_roots(None)
     host = Host(
         models=Models(device, Tokenizers(artefact_roots()), Executions(settings.executions)),
-        segments=SegmentDir(settings.segments),
+        segments=SegmentDir(settings.segments, budget_nbytes=settings.segments_nbytes),
         tasks=TaskRegistry(settings.task_directories),
         circuits=CircuitStore(writable, read_only),
     )

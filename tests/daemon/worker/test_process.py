@@ -93,6 +93,25 @@ def load(front: Front, model_directory: Path) -> work.ModelKey:
     return key
 
 
+def test_a_result_beyond_what_may_be_held_is_refused_before_it_is_written(
+    tmp_path, model_directory
+):
+    front = Front(tmp_path, "--segments-nbytes", "1000")
+    try:
+        front.receive(work.Ready)
+        key = load(front, model_directory)
+        prompts = Prompts(texts=("some words",))
+        front.ask(1, Forward(id="f", model="m", prompts=prompts, deliver="handle"), key)
+        answer, _ = front.receive(work.Answer)
+        assert isinstance(answer, work.Answer)
+        reply = codec.decode_reply(answer.header)
+        assert isinstance(reply, Failed)
+        assert reply.error.code == "storage_full"
+        assert front.segments.total_nbytes() == 0
+    finally:
+        front.close()
+
+
 def test_a_worker_lives_from_ready_to_exit(front, model_directory):
     ready, _ = front.receive()
     assert isinstance(ready, work.Ready)

@@ -21,12 +21,10 @@ from circuit_protocol.circuit_requests import Prune
 from circuit_protocol.circuits import (
     Circuit,
     CircuitDetails,
-    CircuitSummary,
     Measured,
     Provenance,
     PruneSettings,
     PruneStep,
-    circuit_id,
 )
 from circuit_protocol.errors import CircuitError, from_info
 from circuit_protocol.messages import Edge
@@ -38,7 +36,7 @@ from circuitd.circuits.problem import Outcome, Problem, Split
 from circuitd.circuits.prune import Pruner
 from circuitd.circuits.search import Search, Trial
 from circuitd.circuits.value import in_order, node_set
-from circuitd.store.circuits import check_folder
+from circuitd.store.circuits import Place, check_folder, component_of, summary_of
 from circuitd.tasks.errors import TaskError
 from circuitd.tasks.signature import task_signature
 from circuitd.worker.context import Context
@@ -350,18 +348,7 @@ class _Finder:
         if self.request.save:
             summary = self.context.host.circuits.save(circuit, self.sweep, details=details)
         else:
-            summary = CircuitSummary(
-                id=circuit_id(circuit),
-                model=circuit.model,
-                task=circuit.task,
-                sweep=self.sweep,
-                label=str(circuit.measured.k),
-                ablation=circuit.ablation,
-                origin=circuit.found.origin,
-                measured=circuit.measured,
-                seed=circuit.found.seed,
-                target_loss=circuit.found.target_loss,
-                target_k=circuit.found.target_k,
-                created_at_s=circuit.found.created_at_s,
-            )
+            label = str(circuit.measured.k)
+            place = Place(component_of(circuit.model), circuit.task, self.sweep, label)
+            summary = summary_of(circuit, place)
         self.record.add(summary, circuit)
