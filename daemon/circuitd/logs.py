@@ -1,10 +1,10 @@
 """The daemon's log: one line per event, on the terminal and in a file that rotates by size.
 
-    2026-11-22T16:40:44.123Z INFO    server.residency  r7f3a  csd-py-sparse is resident, 31 MiB
+    2026-11-22T16:40:44.123Z INFO    server.serve      ready: ipc:///run/user/1000/…
 
-time (UTC), level, component (the module under circuitd), the request it is about ("-" for none),
-message. A traceback follows indented, so that a line that starts with a digit starts an event.
-Workers log the same lines to their standard error, and the front takes them over (`relay`).
+time (UTC), level, component (the module under circuitd), message. A traceback follows indented, so
+that a line that starts with a digit starts an event. Workers log the same lines to their standard
+error, and the front takes them over (`relay`).
 Messages name models, sizes and ids, never key material or the text of prompts.
 """
 
@@ -14,32 +14,18 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
 #: How a line begins that `LineFormatter` made.
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
-_request: ContextVar[str] = ContextVar("request", default="-")
 LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-
-
-@contextmanager
-def about_request(request_id: str) -> Iterator[None]:
-    """Lines logged inside (also by tasks started inside) name this request."""
-    token = _request.set(request_id)
-    try:
-        yield
-    finally:
-        _request.reset(token)
 
 
 class LineFormatter(logging.Formatter):
@@ -49,7 +35,7 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__(
-            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(component)-17s %(request)s  %(message)s",
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(component)-17s %(message)s",
             datefmt="%Y-%m-%dT%H:%M:%S",
         )
 
@@ -58,7 +44,6 @@ class LineFormatter(logging.Formatter):
         if getattr(record, "is_whole_line", False):
             return record.getMessage()
         record.component = record.name.removeprefix("circuitd.")
-        record.request = getattr(record, "request", None) or _request.get()
         first, *rest = super().format(record).splitlines() or [""]
         return "\n".join([first, *(f"    {line}" for line in rest)])
 

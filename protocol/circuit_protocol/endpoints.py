@@ -56,7 +56,7 @@ def config_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """The user's own models, tasks and circuits: one of the artefact roots."""
+    """The user's own models, tasks and circuits: an artefact root, which need not exist yet."""
     return _chosen(None, "XDG_DATA_HOME") or _home(".local", "share")
 
 

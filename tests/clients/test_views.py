@@ -3,14 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuit_client.graph import graph_of
+from circuit_client.graph import graph_of, place_of
 from circuit_client.views.comparison import compare
 from circuit_client.views.edges import edge_rows
 from circuit_client.views.ego import ego_graph, nearest_links
 from circuit_client.views.layers import half_blocks
 from circuit_client.views.matrix import site_matrix
 from circuit_client.views.node import node_facts
-from circuit_client.views.parts import in_half, in_layer, part_of
+from circuit_client.views.parts import in_half, part_of
 from made_circuits import quote_circuit, random_circuit
 
 GRAPH = graph_of(quote_circuit(), d_head=8)
@@ -72,9 +72,9 @@ def test_a_circuit_without_nodes_has_empty_views() -> None:
 def test_parts_and_comparisons_add_up(n: int, seed: int, other: int) -> None:
     left = graph_of(random_circuit(n, seed=seed))
     right = graph_of(random_circuit(n, seed=other))
-    found = sum(len(in_layer(left, layer)) for layer in (*range(4), None))
-    assert found == len(left.nodes)
-    assert sorted(in_half(left, 0, "attn") + in_half(left, 0, "mlp")) == sorted(in_layer(left, 0))
+    halves = {(place.layer, place.half) for place in (place_of(node.site) for node in left.nodes)}
+    found = [i for layer, half in halves for i in in_half(left, layer, half)]
+    assert sorted(found) == list(range(len(left.nodes)))
     comparison = compare(left, right, one_model=True)
     assert comparison.n_left_only + comparison.n_both == len(left.nodes)
     assert comparison.n_right_only + comparison.n_both == len(right.nodes)

@@ -1,4 +1,4 @@
-"""A part of a circuit's graph as a graph of its own: a layer, a half block, some nodes."""
+"""A part of a circuit's graph as a graph of its own: a half block, some nodes."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -29,8 +29,3 @@ def in_half(graph: Graph, layer: int | None, half: str) -> list[int]:
         if place.layer == layer and place.half == half:
             found += nodes
     return found
-
-
-def in_layer(graph: Graph, layer: int | None) -> list[int]:
-    """Indices of the nodes of a layer, both halves."""
-    return [i for i, node in enumerate(graph.nodes) if place_of(node.site).layer == layer]

@@ -50,12 +50,6 @@ def pick_device(asked: str | None = None) -> torch.device:
     return torch.device("cpu")
 
 
-def all_devices() -> tuple[torch.device, ...]:
-    """Every CUDA device, or the CPU where there is none: one worker each."""
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return tuple(torch.device("cuda", i) for i in range(n_cuda)) or (torch.device("cpu"),)
-
-
 def memory(device: torch.device) -> DeviceMemory:
     """Measured memory of `device` now."""
     if device.type == "cuda":

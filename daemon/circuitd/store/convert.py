@@ -18,6 +18,7 @@ from typing import Final, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from circuit_protocol.endpoints import data_dir
 from circuit_protocol.errors import CheckpointError, InvalidRequest, StorageFull
 from circuitd.engine.config import GPTConfig
 from circuitd.engine.nonzeros import Nonzeros
@@ -32,7 +33,6 @@ from circuitd.store.model_files import (
 )
 from circuitd.store.packed import content_hash, parts_of
 from circuitd.store.pretraining_sample import SAMPLE_FILE
-from circuitd.store.roots import user_data_dir
 from circuitd.store.safetensors_file import Kind, kind_of, write_safetensors
 
 #: What goes along besides configuration and weights.
@@ -71,7 +71,7 @@ def destination_of(name_or_path: str) -> Path:
     """Where a model is written: a path as it is, a name in the user's artefact tree."""
     if is_path(name_or_path):
         return Path(name_or_path).expanduser().absolute()
-    return (user_data_dir() / "models" / name_or_path).absolute()
+    return (data_dir() / "models" / name_or_path).absolute()
 
 
 def is_path(name_or_path: str) -> bool:

@@ -280,12 +280,6 @@ def _read_record(target: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("sha256"), str) else None
 
 
-def recorded_sha256(path: Path) -> str | None:
-    """The checksum recorded when `path` was fetched; None for files that were not fetched."""
-    record = _read_record(path)
-    return None if record is None else record["sha256"]
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,10 +8,11 @@ source checkout, and the one installed with the package. The first root that has
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from circuit_protocol.endpoints import data_dir
 from circuit_protocol.errors import NotFound
 from circuitd.store.model_files import CONFIG_FILE
 
@@ -27,16 +28,13 @@ class ModelEntry:
     root: Path
 
 
-def artefact_roots(
-    asked: Iterable[str | Path] = (), environment: Mapping[str, str] | None = None
-) -> tuple[Path, ...]:
+def artefact_roots(asked: Iterable[str | Path] = ()) -> tuple[Path, ...]:
     """The existing roots in order of precedence, each once."""
-    env = os.environ if environment is None else environment
-    named = [part for part in env.get("CIRCUITD_DATA", "").split(os.pathsep) if part]
+    named = [part for part in os.environ.get("CIRCUITD_DATA", "").split(os.pathsep) if part]
     candidates = [
         *(Path(root) for root in asked),
         *(Path(root) for root in named),
-        user_data_dir(env),
+        data_dir(),
         _PACKAGE.parents[1] / "data",  # a source checkout: daemon/circuitd is two levels down
         _PACKAGE / "data",  # installed with the wheel
     ]
@@ -45,17 +43,11 @@ def artefact_roots(
     return tuple(dict.fromkeys(root for root in roots if (root / "models").is_dir()))
 
 
-def user_data_dir(environment: Mapping[str, str] | None = None) -> Path:
-    """The user's own artefact tree, which need not exist yet."""
-    env = os.environ if environment is None else environment
-    return Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "circuitd"
-
-
 def circuit_roots(
     writable: str | Path | None, asked: Iterable[str | Path] = ()
 ) -> tuple[Path, ...]:
     """Where circuits are: the tree they are written to (None: the user's), then all roots."""
-    first = user_data_dir() if writable is None else Path(writable)
+    first = data_dir() if writable is None else Path(writable)
     return tuple(dict.fromkeys((first.expanduser().resolve(), *artefact_roots(asked))))
 
 
