@@ -6,23 +6,30 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_TESTS := tests/whole/node
 VSCODE := editors/vscode
+# What the tests need beside this environment; each part is made on its own, so all at once.
+TOOLS := $(VENV)/.kernels $(NODE_TESTS)/node_modules/.done $(VSCODE)/node_modules/.done build/code-server/.done
 # Corpus, token streams and checkpoints of `make train`: about 1 GB, never committed.
 WORK ?= build/training
 SOURCES := protocol daemon clients training benchmarks docs tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pages bench train reproduce clean
+.PHONY: help demo test check static format pages bench train reproduce clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.run ## Start a daemon of its own and show what it does on the shipped model
+demo: $(VENV)/.kernels ## Start a daemon of its own and show what it does on the shipped model
 	@$(BIN)/python docs/demo.py
 
-test: $(VENV)/.dev $(NODE_TESTS)/node_modules/.done $(VSCODE)/node_modules/.done build/code-server/.done ## Run every test
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev $(TOOLS) ## Run every test
+	@$(BIN)/python -m pytest $(PYTEST)
 
-check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fresh pages, tests
+# The static checks take one core and the tools mostly wait for the network: side by side.
+check: ## What CI runs: format, lint, types, import contracts, fresh pages, tests
+	@$(MAKE) --no-print-directory --jobs=4 static $(TOOLS)
+	@$(MAKE) --no-print-directory test
+
+static: $(VENV)/.dev
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/pyright
@@ -33,7 +40,6 @@ check: $(VENV)/.dev ## What CI runs: format, lint, types, import contracts, fres
 	@$(BIN)/python -m circuit_lsp.reference --check
 	@$(BIN)/python -m circuit_lsp.typescript --check
 	@$(BIN)/python -m training.reproduction draw --check
-	@$(MAKE) --no-print-directory test
 
 format: $(VENV)/.dev ## Format, and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)
@@ -71,6 +77,9 @@ $(BIN)/python: constraints.txt
 $(VENV)/.run: $(BIN)/python pyproject.toml
 	@echo "Installing circuitd into $(VENV) …" >&2
 	@$(PIP_INSTALL) -e '.[daemon,remote,tui,lsp]'
+	@touch $@
+
+$(VENV)/.kernels: $(VENV)/.run
 	@echo "Compiling the sparse kernels …" >&2
 	@$(BIN)/python -m circuitd.engine.sparse >&2
 	@touch $@
@@ -79,12 +88,12 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(PIP_INSTALL) --group dev
 	@touch $@
 
-$(VENV)/.train: $(VENV)/.run
+$(VENV)/.train: $(VENV)/.kernels
 	@$(PIP_INSTALL) --group train
 	@touch $@
 
 # transformer_lens and nnsight pin their own torch companions, so they get their own environment.
-$(VENV)/.bench: $(VENV)/.run benchmarks/peers-requirements.txt
+$(VENV)/.bench: $(VENV)/.kernels benchmarks/peers-requirements.txt
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers-requirements.txt
 	@touch $@
