@@ -6,7 +6,7 @@ Masks are made one at a time, since thousands of them would fill memory before t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,15 +144,20 @@ def _nodes(
         case wire.AblateNodes(nodes=nodes):
             return np.flatnonzero(space.mask((part.site, part.channels) for part in nodes))
         case wire.AblateSites(site=selector):
-            return np.concatenate([space.nodes(site) for site in space.selected(selector)])
+            return _joined(space.nodes(site) for site in space.selected(selector))
         case wire.AblateHeads(layer=layer, heads=heads):
             _check_layer(config, layer)
-            return np.concatenate([_head_nodes(space, layer, head) for head in heads])
+            return _joined(_head_nodes(space, layer, head) for head in heads)
         case wire.AblateLayers(layers=layers, half=half):
             for layer in layers:
                 _check_layer(config, layer)
             sites = [f"{layer}.{site}" for layer in layers for site in _HALVES[half]]
-            return np.concatenate([space.nodes(site) for site in sites])
+            return _joined(space.nodes(site) for site in sites)
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """All numbers in one array; none where there are no parts, which numpy would refuse."""
+    return np.concatenate([np.zeros(0, dtype=np.intp), *parts])
 
 
 def _head_nodes(space: NodeSpace, layer: int, head: int) -> np.ndarray:

@@ -235,6 +235,12 @@ def test_a_jobs_reply_holds_no_tensor_in_the_daemon(desk, given, tmp_path, monke
         assert isinstance(result(last.reply).logit_changes, kind)
 
 
+def test_a_mask_that_names_nothing_ablates_nothing(desk, given):
+    nothing = (AblateHeads(layer=0, heads=()), AblateLayers(layers=()), AblateNodes(nodes=()))
+    reply, losses = ask(desk, given, masks=tuple((one,) for one in nothing))
+    assert losses.tolist() == pytest.approx([reply.model_loss] * 3)
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
