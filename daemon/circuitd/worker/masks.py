@@ -6,6 +6,7 @@ Masks are made one at a time, since thousands of them would fill memory before t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -82,7 +83,8 @@ def read_masks(context: Context, request: wire.Ablate) -> MaskPlan:
         return _packed(context, request, base, space)
     if request.every is not None:
         return _every(context, request, request.every, base)
-    declared = [_declared(context, mask, base, code) for mask in request.masks]
+    nodes_of = functools.cache(functools.partial(_nodes, context.model.config))
+    declared = [_declared(context, mask, base, code, nodes_of) for mask in request.masks]
     kinds: set[wire.AblationKind] = {
         part.kind or request.kind for mask in request.masks for part in mask
     }
@@ -112,9 +114,16 @@ def _packed(context: Context, request: wire.Ablate, base: Mask, space: NodeSpace
 
 
 def _declared(
-    context: Context, ablations: tuple[wire.Ablation, ...], base: Mask, code: int
+    context: Context,
+    ablations: tuple[wire.Ablation, ...],
+    base: Mask,
+    code: int,
+    nodes_of: Callable[[wire.Ablation], np.ndarray],
 ) -> Callable[[], Mask]:
-    """A mask from the ablations it combines; checked now, laid out when it is wanted."""
+    """A mask from the ablations it combines; checked now, laid out when it is wanted.
+
+    `nodes_of` gives ablations that are alike the same array: thousands of masks share a few.
+    """
     config = context.model.config
     parts: list[tuple[np.ndarray, int]] = []
     cuts: list[EdgeCut] = []
@@ -123,7 +132,7 @@ def _declared(
         if isinstance(ablation, wire.AblateEdges):
             cuts += [_cut(config, edge, own) for edge in ablation.edges]
         else:
-            parts.append((_nodes(config, ablation), own))
+            parts.append((nodes_of(ablation), own))
 
     def lay_out() -> Mask:
         codes = base.codes.copy()

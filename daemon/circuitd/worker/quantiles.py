@@ -15,6 +15,9 @@ import numpy as np
 _DIGIT_BITS: Final = 16
 _N_DIGITS: Final = 1 << _DIGIT_BITS
 
+#: Memory for one order statistic: its histogram. A quantile is interpolated between two.
+STATISTIC_NBYTES: Final = 8 * _N_DIGITS
+
 Blocks = Callable[[], Iterator[np.ndarray]]
 
 

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from circuit_protocol.errors import OutOfMemory
 from circuit_protocol.replies import Reduced
 from circuit_protocol.requests import Reduce
 from circuit_protocol.tensors import Handle, bf16_to_float32
-from circuitd.worker import blocks
+from circuitd.engine.device import DeviceMemory
+from circuitd.worker import blocks, memory
 from circuitd.worker.handlers import reduce as reduce_handler
 from circuitd.worker.quantiles import quantiles
 
@@ -113,6 +115,15 @@ def test_bfloat16_and_integers_are_reduced_as_numbers(desk, array):
 def test_quantiles_of_a_held_tensor(desk, array):
     value, _ = reduced(desk, hold(desk, array), "quantiles", quantiles=(0.0, 0.1, 0.5, 1.0))
     np.testing.assert_allclose(value, np.quantile(array, (0.0, 0.1, 0.5, 1.0)), rtol=1e-6)
+
+
+def test_more_quantiles_than_memory_has_room_for_are_refused(desk, monkeypatch):
+    monkeypatch.setattr(memory.engine_device, "memory", lambda _: DeviceMemory(9, 1, 8))
+    handle = hold(desk, np.arange(1000, dtype=np.float32))
+    asked = tuple(np.linspace(0, 1, 500).tolist())
+    failed = desk.fail(Reduce(id="1", handle=handle, how="quantiles", quantiles=asked))
+    assert failed.error.code == OutOfMemory.code
+    assert "500 quantiles" in failed.error.message
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,18 +6,23 @@ from collections.abc import Callable, Generator
 from typing import Final, TypeAlias
 
 import numpy as np
+import torch
 
 from circuit_protocol.errors import BadShape, InvalidRequest
 from circuit_protocol.limits import FLOATS, check_tensor
 from circuit_protocol.replies import Reduced
 from circuit_protocol.requests import Reduce
 from circuit_protocol.tensors import NUMPY_DTYPES, DType
+from circuitd.worker import memory
 from circuitd.worker.blocks import axis_blocks, flat_blocks, numbers
 from circuitd.worker.context import Context
 from circuitd.worker.output import Parcel
-from circuitd.worker.quantiles import quantiles
+from circuitd.worker.quantiles import STATISTIC_NBYTES, quantiles
 from circuitd.worker.registry import Steps
 
+_CPU: Final = torch.device("cpu")
+#: Numbers that one step of a projection reads.
+_PROJECT_ENTRIES: Final = 1 << 20
 #: Steps of a reduction; its result is what the reply says.
 _Reduction: TypeAlias = Generator[None, None, Reduced]
 
@@ -116,6 +121,9 @@ def _quantiles(
     kind = np.dtype(np.float32) if dtype == "BF16" else NUMPY_DTYPES[dtype]
     if dtype == "BOOL":
         array, kind = array.view(np.uint8), np.dtype(np.uint8)
+    n_statistics = min(2 * len(set(request.quantiles)), array.size)
+    what = f"{len(request.quantiles)} quantiles"
+    memory.require(_CPU, STATISTIC_NBYTES * n_statistics, what)
     found = yield from quantiles(
         lambda: (block for _, block in flat_blocks(array, dtype)), kind, request.quantiles
     )
@@ -150,7 +158,6 @@ def _float32(request: Reduce, result: np.ndarray, parcel: Parcel) -> Reduced:
     return Reduced(id=request.id, value=parcel.deliver_array(narrow, "F32", name))
 
 
-_PROJECT_ENTRIES: Final = 1 << 20
 _HOW: Final[dict[str, Callable[[Reduce, Context, np.ndarray, DType, Parcel], _Reduction]]] = {
     "slice": _slice,
     "top_k": _top_k,
