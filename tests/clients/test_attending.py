@@ -84,14 +84,6 @@ def test_a_progress_callback_may_ask_on_the_same_connection(tmp_path: Path) -> N
         assert seen == [()]
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts: a test run that was started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("ctrl_c")
 def test_after_ctrl_c_the_line_is_attended_again(tmp_path: Path, receivers: list[int]) -> None:
     with daemon(tmp_path, {requests.ListTasks: tasks}) as d, connect(d.endpoint) as c:

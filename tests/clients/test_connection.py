@@ -178,6 +178,7 @@ def test_a_finished_stream_cancels_nothing(tmp_path: Path) -> None:
         assert kinds == [requests.Hello, requests.Generate, requests.Status]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_cancels_the_request(tmp_path: Path) -> None:
     with daemon(tmp_path) as d, connect(d.endpoint) as c:
         main = threading.main_thread().ident

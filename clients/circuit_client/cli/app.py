@@ -141,17 +141,26 @@ def run(arguments: list[str]) -> int:
 
 def _as_circuit_error(error: Exception) -> "CircuitError | None":
     """What to say of `error`; None for a defect of this program, which keeps its traceback."""
-    from circuit_protocol.errors import CircuitError, NotFound, StorageFull
+    from circuit_protocol.errors import CircuitError, InvalidRequest, NotFound, StorageFull
 
     match error:
         case CircuitError():
             return error
+        case UnicodeDecodeError():
+            return InvalidRequest(
+                "this is no text in UTF-8", found=f"{error.reason}, {_near(error)}"
+            )
         case FileNotFoundError():
             return NotFound("there is no such file", asked=str(error.filename))
         case OSError(filename=str() as name):
             return StorageFull("a file cannot be used", asked=name, found=error.strerror)
         case _:
             return None
+
+
+def _near(error: UnicodeDecodeError) -> str:
+    """Where the bytes are that are no text."""
+    return f"{error.object[error.start : error.end]!r} at byte {error.start}"
 
 
 def describe(error: "CircuitError") -> list[str]:

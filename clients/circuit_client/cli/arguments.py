@@ -129,7 +129,7 @@ def read_prompts(
             raise click.UsageError("Give either text or tokens.")
         return {"tokens": [_ids(t) for t in tokens]}
     prompts = [sys.stdin.read() if t == "-" else t for t in texts]
-    prompts += [sys.stdin.read() if f == "-" else Path(f).read_text() for f in files]
+    prompts += [sys.stdin.read() if f == "-" else Path(f).read_text("utf-8") for f in files]
     return {"text": prompts} if prompts else {}
 
 
@@ -165,7 +165,7 @@ def read_interventions(given: Iterable[str]) -> "list[Intervention]":
 
     found: list[Intervention] = []
     for text in given:
-        source = Path(text[1:]).read_text() if text.startswith("@") else text
+        source = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
         found.extend(parse_interventions(source))
     return found
 
