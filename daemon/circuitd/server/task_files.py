@@ -32,7 +32,7 @@ class TaskFiles:
             for path in paths:
                 try:
                     state = path.stat()
-                except OSError:
+                except (OSError, ValueError):  # ValueError: no file can have such a name
                     continue
                 states.append(f"{path} {state.st_size} {state.st_mtime_ns} {state.st_ino}")
         return "\n".join(states)

@@ -185,13 +185,17 @@ def _check_room(directory: Path, kinds: Mapping[str, Kind]) -> None:
 
 
 def _put(unfinished: Path, destination: Path) -> None:
-    """Give a whole directory its name; what had it goes."""
+    """Give a whole directory its name; what had it goes, unless that fails."""
     if not destination.exists():
         unfinished.rename(destination)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
     try:
         destination.rename(aside / "model")
-        unfinished.rename(destination)
+        try:
+            unfinished.rename(destination)
+        except BaseException:
+            (aside / "model").rename(destination)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

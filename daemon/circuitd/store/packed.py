@@ -31,8 +31,8 @@ from circuitd.store.safetensors_file import bytes_of
 
 FORMAT: Final = "circuitd-packed-1"
 VALUES, COLUMNS, ROW_STARTS = ".csr_values", ".csr_columns", ".csr_row_starts"
+#: An unpacked model larger than this is refused before anything is allocated.
 MAX_NBYTES: Final = 64 << 30
-"""An unpacked model larger than this is refused before anything is allocated."""
 _MAX_INDEX: Final = np.iinfo(np.int32).max
 _N_HASHING_THREADS: Final = 4
 #: Hashing less than this takes no longer than handing it to a thread.

@@ -176,6 +176,18 @@ async def test_the_same_question_is_answered_from_the_cache_for_everyone(tmp_pat
             assert not reply.cached
 
 
+async def test_a_task_that_no_file_can_be_named_after_is_still_the_workers_to_refuse(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        client = await h.client()
+        await client.ask(r.LoadModel(id="l", model="m"))
+        hook = r.Hook(
+            id="h", model="m", input=r.TaskInput(task="a\0b"), records=(r.Record(site="x"),)
+        )
+        assert isinstance(await client.ask(hook), ForwardResult)  # what this worker always says
+
+
 async def test_a_changed_model_file_makes_old_answers_unreachable(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         client = await h.client()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,6 +137,23 @@ def test_a_conversion_without_room_or_that_wrote_something_else_leaves_nothing(
         with pytest.raises(CheckpointError, match="not what was read"):
             finish(convert(source, tmp_path / "packed", "packed"))
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_model_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    source, there = model(tmp_path / "source"), model(tmp_path / "there")
+    before = load_checkpoint(there).model_hash
+    rename = Path.rename
+
+    def refused(self, target):
+        if Path(target) == there and (self / WEIGHTS).exists():  # the new one, in its new form
+            raise OSError("the disk has become read-only")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="read-only"):
+        finish(convert(source, there, "packed", overwrite=True))
+    assert load_checkpoint(there).model_hash == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["source", "there"]
 
 
 def test_damage_anywhere_in_a_packed_file_is_refused(tmp_path):
