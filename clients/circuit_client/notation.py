@@ -40,6 +40,8 @@ _INTERVENTION = re.compile(
     (?P<operand>[*=+~](?:[^*=+~]|(?<=[eE])\+)+)?""",
     re.VERBOSE,
 )
+#: More channels than any site has: a longer range is a slip, and would fill memory.
+_MAX_RANGE = 1 << 20
 _PLAIN = {"zero": iv.Zero, "mean": iv.Mean, "freeze": iv.Freeze}
 _OPERATIONS = ("zero", "mean", "set", "scale", "add", "clamp", "resample", "freeze", "keep")
 _HINT = "For example zero:2.mlp.post_act[3,5]@-1 or scale:*.attn.v{head 3}*0.5"
@@ -182,7 +184,14 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     for part in text.split(","):
         first, dash, last = part[1:].partition("-")
         start = int(part[:1] + first)
-        numbers.extend(range(start, int(last) + 1) if dash else (start,))
+        stop = int(last) if dash else start
+        if not 0 <= stop - start < _MAX_RANGE:
+            raise InvalidRequest(
+                "this is no range of numbers",
+                asked=part,
+                hint=f"The smaller one first, and at most {_MAX_RANGE} numbers",
+            )
+        numbers.extend(range(start, stop + 1))
     return tuple(numbers)
 
 

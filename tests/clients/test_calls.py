@@ -158,3 +158,9 @@ def test_every_request_type_has_a_verb() -> None:
 def test_verbs_document_themselves() -> None:
     for name, (_, build) in verbs_of(surface).items():
         assert build.__doc__, name
+
+
+def test_a_site_is_recorded_once() -> None:
+    again = requests.Record(site="a", reduce="norm")
+    with pytest.raises(errors.InvalidRequest, match="recorded twice"):
+        hook(sites=["a", "b", again], text="x")

@@ -14,6 +14,7 @@ import click
 import numpy as np
 import pytest
 
+from circuit_client.cli import hook as hook_module
 from circuit_client.cli.app import COMMANDS, circuit, run
 from circuit_client.cli.command import Command, Settings
 from circuit_protocol import errors, replies, requests
@@ -206,6 +207,16 @@ def test_hook_shows_an_activation_on_its_tokens(fake: ScriptedDaemon, type_: Run
     assert code == 0
     assert "2.mlp.post_act[7]  -2  ⁻⁹" in out
     assert "if⁺²⟦ x⟧⁻⁹:↵⁺⁴" in out
+
+
+def test_hook_records_all_channels_that_are_named_of_a_site() -> None:
+    named = ("2.mlp.post_act[7] 1.attn.v", "2.mlp.post_act[3,7]", "1.attn.v[2]", r"re:\d\.x[0]")
+    found = hook_module._records(named, "none", 16)
+    assert [(record.site, record.channels) for record in found] == [
+        ("2.mlp.post_act", (7, 3)),
+        ("1.attn.v", None),
+        (r"re:\d\.x[0]", None),
+    ]
 
 
 def test_hook_without_channels_shows_the_strongest(fake: ScriptedDaemon, type_: Run) -> None:

@@ -70,7 +70,9 @@ def test_a_misspelt_operation_offers_the_nearest() -> None:
     assert caught.value.nearest == ("zero",)
 
 
-@pytest.mark.parametrize("text", ["", "a[", "a]b", "a[x]", "a[1]b[2]"])
+@pytest.mark.parametrize(
+    "text", ["", "a[", "a]b", "a[x]", "a[1]b[2]", "a[7-3]", "a[0-99999999999]"]
+)
 def test_what_are_no_nodes(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_nodes(text)

@@ -27,6 +27,7 @@ from circuit_client.render.style import Line, Span
 from circuit_client.render.table import Column, bar, table, two_sided_bar
 from circuit_client.sync import Connection
 from circuit_protocol.errors import InvalidRequest
+from circuit_protocol.interventions import SiteChannels
 from circuit_protocol.requests import Record
 
 #: Rows of a batch that are drawn as heatmaps; the rest is only counted.
@@ -132,16 +133,18 @@ def hook(
 
 
 def _records(sites: tuple[str, ...], reduce: Any, top_k: int) -> list[Record]:
-    records: list[Record] = []
-    for site in sites:
-        if site.startswith("re:"):
-            records.append(Record(site=site, reduce=reduce, top_k=top_k))
-            continue
-        records += [
-            Record(site=node.site, channels=node.channels, reduce=reduce, top_k=top_k)
-            for node in parse_nodes(site)
-        ]
-    return records
+    """One record for each site, of all channels that were named of it anywhere."""
+    channels: dict[str, tuple[int, ...] | None] = {}
+    for text in sites:
+        nodes = (SiteChannels(site=text),) if text.startswith("re:") else parse_nodes(text)
+        for node in nodes:
+            before = channels.get(node.site, ())
+            both = None if before is None or node.channels is None else before + node.channels
+            channels[node.site] = None if both is None else tuple(dict.fromkeys(both))
+    return [
+        Record(site=site, channels=some, reduce=reduce, top_k=top_k)
+        for site, some in channels.items()
+    ]
 
 
 def _scored(

@@ -1,5 +1,6 @@
 """`hook`: record what happens at sites, its gradients, or its difference between two plans."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, Unpack
 
@@ -29,16 +30,27 @@ def pack_records(
     reduce: Reduction = "none",
     top_k: int = 16,
 ) -> tuple[Record, ...]:
-    """`sites` as records; the narrowing applies to those given by name only."""
+    """`sites` as records; the narrowing applies to those given by name only.
+
+    Raises InvalidRequest for a site that is named twice: an answer has one array for each.
+    """
     at = None if positions is None else tuple(int(p) for p in positions)
     some = None if channels is None else tuple(int(c) for c in channels)
     listed = (sites,) if isinstance(sites, str | Record) else tuple(sites)
-    return tuple(
+    records = tuple(
         s
         if isinstance(s, Record)
         else Record(site=s, positions=at, channels=some, reduce=reduce, top_k=top_k)
         for s in listed
     )
+    times = Counter(record.site for record in records)
+    if twice := [site for site, n in times.items() if n > 1]:
+        raise InvalidRequest(
+            "a site is to be recorded twice",
+            asked=twice[0],
+            hint="Name all its channels in one record, or ask twice",
+        )
+    return records
 
 
 def hook(
