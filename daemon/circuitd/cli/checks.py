@@ -23,18 +23,13 @@ from circuit_protocol import endpoints
 from circuit_protocol.discovery import read_discovery
 from circuit_protocol.errors import CircuitError
 from circuit_protocol.version import PROTOCOL_VERSION, is_compatible
+from circuitd.cli.extras import EXTRAS, install_of, missing_of
 from circuitd.cli.text import size
 from circuitd.settings import Settings
 from circuitd.store import locks, segments
 
 Verdict = Literal["ok", "warn", "fail"]
 
-_EXTRAS: Final = {
-    "daemon": ("torch", "safetensors", "tiktoken", "psutil", "filelock"),
-    "remote": ("fsspec", "aiohttp", "huggingface_hub"),
-    "tui": ("textual",),
-    "lsp": ("pygls",),
-}
 _MIB: Final = 1 << 20
 _TORCH_TIMEOUT_S: Final = 120.0
 _TORCH: Final = """
@@ -92,9 +87,8 @@ def check_packages(_: Settings) -> Iterator[Check]:
             found=found or "not installed",
             advice="" if found else "pip install circuitd",
         )
-    for extra, packages in _EXTRAS.items():
-        missing = [name for name in packages if _version(name) is None]
-        command = f"pip install 'circuitd[{extra}]'"
+    for extra in EXTRAS:
+        missing, command = missing_of(extra), install_of(extra)
         if not missing:
             yield Check(name=f"extra {extra}", verdict="ok", found="installed")
         elif extra == "daemon":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from circuitd.cli.command import Command
+from circuitd.cli.extras import missing_of
 from circuitd.cli.options import daemon_options, flags_from_options, to_arguments
 
 if TYPE_CHECKING:  # these import msgspec's world: `--help` does without
@@ -77,12 +78,12 @@ def restart(now: bool, timeout_s: float, **options: Any) -> None:
 
 
 def _start(options: dict[str, Any], timeout_s: float) -> None:
-    from circuitd.cli.serve import missing_packages, missing_sentence
+    from circuitd.cli.serve import missing_sentence
     from circuitd.settings import load_settings
 
     # A wrong setting is told here, not in a log file of the background process.
     settings = load_settings(config_path=options["config_path"], flags=flags_from_options(options))
-    if missing := missing_packages():
+    if missing := missing_of("daemon"):
         click.echo(missing_sentence(missing), err=True)
         sys.exit(1)
     daemon, is_new = start_daemon(settings, list(to_arguments(options)), timeout_s)

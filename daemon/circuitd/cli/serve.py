@@ -9,17 +9,15 @@ import faulthandler
 import logging
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from circuitd.cli.command import Command
+from circuitd.cli.extras import install_of, missing_of
 from circuitd.cli.options import daemon_options, flags_from_options
 
-#: What `serve` needs beyond the base install, by import name.
-_DAEMON_EXTRA: Final = ("torch", "safetensors", "tiktoken", "psutil", "filelock")
 #: Somebody who looks whether the lock is held holds it for an instant.
 _LOCK_PATIENCE_S: Final = 0.5
 
@@ -46,7 +44,7 @@ def serve(print_config: bool, quiet: bool, **options: Any) -> None:
     if print_config:
         click.echo(settings.to_toml())
         return
-    if missing := missing_packages():
+    if missing := missing_of("daemon"):
         click.echo(missing_sentence(missing), err=True)
         sys.exit(1)
 
@@ -93,15 +91,10 @@ def serve(print_config: bool, quiet: bool, **options: Any) -> None:
         log.info("circuitd has ended")
 
 
-def missing_packages() -> list[str]:
-    """Packages of the extra `daemon` that are not installed; none of them is imported."""
-    return [name for name in _DAEMON_EXTRA if find_spec(name) is None]
-
-
 def missing_sentence(missing: list[str]) -> str:
     """What to tell a person who has only the client."""
     return (
-        f"circuitd: to run a daemon, install its extra: pip install 'circuitd[daemon]' "
+        f"circuitd: to run a daemon, install its extra: {install_of('daemon')} "
         f"(missing: {', '.join(missing)})"
     )
 

@@ -3,14 +3,16 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from circuitd.cli import circuitd, logs
+from circuitd.cli import circuitd, extras, logs
 from circuitd.cli.checks import (
     Check,
     check_daemon,
@@ -52,6 +54,7 @@ def test_a_misspelt_command_or_option_is_exit_code_2(run):
 
 LOADS = """
 import sys
+import tomllib
 before = set(sys.modules)
 for name in sys.argv[2].split(","):
     __import__(name)
@@ -94,12 +97,22 @@ def test_settings_in_force_are_printed_and_mistakes_told_in_one_line(home):
 
 
 def test_a_missing_extra_is_one_sentence_with_the_command(run, monkeypatch):
-    monkeypatch.setattr("circuitd.cli.serve.missing_packages", lambda: ["torch"])
+    monkeypatch.setitem(extras.EXTRAS, "daemon", ("no_such_package",))
     for command in ("serve", "start"):
         result = run(command)
         assert result.exit_code == 1
         assert "pip install 'circuitd[daemon]'" in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_extras_are_those_of_the_distribution():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    declared = {
+        extra: tuple(re.split(r"[^\w.-]", need)[0] for need in needs)
+        for extra, needs in project["optional-dependencies"].items()
+        if extra != "all"
+    }
+    assert declared == extras.EXTRAS
 
 
 def test_keys_are_made_shown_allowed_listed_and_revoked(run, home):
@@ -184,10 +197,7 @@ def test_the_doctor_refuses_a_runtime_directory_others_may_write_to(home):
 
 
 def test_the_doctor_names_a_missing_extra_a_broken_torch_and_a_missing_key(home, monkeypatch):
-    real = __import__("circuitd.cli.checks", fromlist=["_version"])._version
-    monkeypatch.setattr(
-        "circuitd.cli.checks._version", lambda name: None if name == "tiktoken" else real(name)
-    )
+    monkeypatch.setitem(extras.EXTRAS, "daemon", ("torch", "no_such_package"))
     assert (
         "circuitd[daemon]" in checks_by_name(check_packages(load_settings()))["extra daemon"].advice
     )
