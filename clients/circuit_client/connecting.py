@@ -33,7 +33,7 @@ def connect(
     one `circuitd keys` made). `timeout_s` is how long a welcome, or a lost line's return, is waited
     for. `client` is how the daemon's log calls this program.
 
-    Raises ConnectError when there is no daemon, Forbidden when it does not accept the key,
+    Raises ConnectError when there is no daemon, KeyRefused when it does not accept the key,
     UnsupportedVersion when it speaks another version.
     """
     return Connection(

@@ -37,6 +37,7 @@ CODES: Final[dict[str, int]] = {
     "cancelled": -32800,  # LSP's own RequestCancelled
     "deadline_exceeded": -33032,
     "connect_error": -33040,
+    "key_refused": -33041,
     "internal_error": -33050,
 }
 

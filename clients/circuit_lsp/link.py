@@ -20,7 +20,8 @@ from circuit_protocol.errors import (
     Cancelled,
     CircuitError,
     ConnectError,
-    Forbidden,
+    KeyRefused,
+    RequestError,
     UnsupportedVersion,
 )
 from circuit_protocol.replies import SessionEvent
@@ -216,8 +217,11 @@ def standing_of(error: CircuitError) -> Standing:
     state: LinkState = "absent"
     if isinstance(error, UnsupportedVersion):
         state = "incompatible"
-    elif isinstance(error, Forbidden):
+    elif isinstance(error, KeyRefused | RequestError):
+        # A key that is not taken, that cannot be read or is none; an endpoint that is none.
         state = "refused"
-    found = f" ({error.found})" if error.found else ""
-    sentence = error.message[:1].upper() + error.message[1:] + found + "."
+    found = f": {error.found}" if error.found else ""
+    # Where nobody was told of a place, the one that was looked at is of no interest.
+    asked = f" ({error.asked})" if error.asked and (found or state == "refused") else ""
+    sentence = error.message[:1].upper() + error.message[1:] + asked + found + "."
     return Standing(state, sentence, error.hint)

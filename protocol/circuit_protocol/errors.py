@@ -22,7 +22,8 @@
     ├── Stopped                 nobody's fault: the request was ended on purpose
     │   ├── Cancelled
     │   └── DeadlineExceeded
-    ├── ConnectError            raised on the client's side only: no daemon, refused key, lost line
+    ├── ConnectError            raised on the client's side only: no daemon, or a lost line
+    │   └── KeyRefused          somebody listens there, but the keys do not fit
     └── InternalError           a defect in circuitd; the daemon's log has the traceback
 
 An error says what was `asked`, what was `found` and what to do (`hint`). On the wire it is an
@@ -246,11 +247,19 @@ class DeadlineExceeded(Stopped):
 
 
 class ConnectError(CircuitError):
-    """No daemon, a refused key or a lost line: raised on the client's side, never sent."""
+    """No daemon, or a lost line: raised on the client's side, never sent."""
 
     code = "connect_error"
     blame = "nobody"
     retry = True
+
+
+class KeyRefused(ConnectError):
+    """The keys of both sides do not fit: raised on the client's side, never sent."""
+
+    code = "key_refused"
+    blame = "caller"
+    retry = False
 
 
 class InternalError(CircuitError):

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 import zmq
 
-from circuit_protocol.errors import ConnectError
+from circuit_protocol.errors import ConnectError, KeyRefused
 from circuit_protocol.keys import KeyPair
 
 #: Heartbeats are answered by libzmq's own thread, so a busy program still counts as alive.
@@ -187,8 +187,8 @@ class LineMonitor:
     def refusal(self, endpoint: str, *, curve: bool) -> ConnectError:
         """Why no answer came over this line, as one sentence for a person."""
         self.read()
-        found, hint = _explain(self.state, self._refusal, curve)
-        return ConnectError("no connection to circuitd", asked=endpoint, found=found, hint=hint)
+        kind, found, hint = _explain(self.state, self._refusal, curve)
+        return kind("no connection to circuitd", asked=endpoint, found=found, hint=hint)
 
     def close(self) -> None:
         """Stop watching. Idempotent; before the socket itself is closed."""
@@ -198,40 +198,52 @@ class LineMonitor:
             self.pair.close(0)
 
 
-def _explain(state: LineState, refusal: LineEvent | None, curve: bool) -> tuple[str, str]:
-    """What was found and what to do about it, after a hello without an answer."""
+def _explain(
+    state: LineState, refusal: LineEvent | None, curve: bool
+) -> tuple[type[ConnectError], str, str]:
+    """What a hello without an answer means, what was found and what to do about it."""
     if refusal is None:
         if state in ("ready", "connected"):
             return (
+                ConnectError,
                 "the connection stands, but nobody answers the hello",
                 "Is it a circuitd that listens there? `circuitd status` asks the local one",
             )
-        return "nobody listens there", "Start the daemon with `circuitd start`"
+        return ConnectError, "nobody listens there", "Start the daemon with `circuitd start`"
     if refusal.event == zmq.Event.HANDSHAKE_FAILED_AUTH:
         return (
+            KeyRefused,
             f"the daemon refused this client's key (status {refusal.value})",
             "Have the key allowed on the daemon's machine with `circuitd keys allow`",
         )
     if refusal.event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
         mismatch = refusal.value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
         if mismatch and curve:
-            return "the daemon does not use CURVE keys there", "Connect without a server key"
+            return (
+                KeyRefused,
+                "the daemon does not use CURVE keys there",
+                "Connect without a server key",
+            )
         if mismatch:
             return (
+                KeyRefused,
                 "the daemon wants CURVE keys",
                 "Give its public key and your own key pair (`circuitd keys`)",
             )
         return (
+            ConnectError,
             f"what listens there does not speak ZeroMQ (0x{refusal.value:08x})",
             "Check the port",
         )
     if curve:
         return (
+            KeyRefused,
             "the handshake was cut off: most likely the server key is not this daemon's",
             "Compare the fingerprint with `circuitd keys` on the daemon's machine",
         )
     # Who closes first is a race: a CURVE server may hang up before its mechanism has been read.
     return (
+        KeyRefused,
         "the handshake was cut off: most likely the daemon wants CURVE keys",
         "Give its public key and your own key pair (`circuitd keys`), if it is a circuitd",
     )

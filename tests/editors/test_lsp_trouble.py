@@ -11,7 +11,9 @@ import pytest
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from circuit_client.cli.app import run
 from circuit_lsp.errors import CODES
+from circuit_protocol.keys import make_key_pair
 from editors.test_lsp_features import SOURCE, lsp_range
 from lsp_client import Editor, at
 from whole.running import RunningDaemon
@@ -124,7 +126,7 @@ async def test_without_a_daemon_it_is_quiet_and_starts_none(tmp_path, editors):
     off = await editor.ask("circuit/daemon/connect", {"off": True})
     assert off["state"] == "off"
     wrong = await editor.ask("circuit/daemon/connect", {"endpoint": "nonsense://x"})
-    assert wrong["state"] == "absent"
+    assert (wrong["state"], "nonsense://x" in wrong["sentence"]) == ("refused", True)
     assert not (tmp_path / "runtime" / "circuitd.json").exists()
     await editor.stop()
 
@@ -162,13 +164,29 @@ async def test_over_tcp_with_keys_and_from_the_command_line(daemon, editors):
     )
     status = await editor.connected()
     assert status["endpoint"] == address.endpoint
-    for key, state in ((daemon.client.public, "absent"), ("#" * 40, "absent")):
-        place = {"endpoint": address.endpoint, "serverKey": key, "key": str(address.key)}
-        refused = await editor.ask("circuit/daemon/connect", place)
-        assert refused["state"] == state
-        assert refused["sentence"]
     back = await editor.ask("circuit/daemon/connect", {"endpoint": daemon.address("ipc").endpoint})
     assert back["state"] == "connected"
+
+
+async def test_keys_that_do_not_fit_are_told_apart_from_no_daemon(daemon, editors, tmp_path):
+    address = daemon.address("curve")
+    make_key_pair("stranger", tmp_path)
+    own, stranger, none = str(address.key), tmp_path / "stranger.secret", tmp_path / "none.secret"
+    editor = await editors(daemon, options={"session": "keys"})
+    await editor.connected()
+    for key, server_key, sentence, hint in (
+        (stranger, address.server_key, "refused this client's key", "circuitd keys allow"),
+        (own, daemon.client.public, "server key is not this daemon's", "Compare the fingerprint"),
+        (own, "#" * 40, "key", None),
+        (none, address.server_key, "no such key", "circuitd keys"),
+    ):
+        place = {"endpoint": address.endpoint, "serverKey": server_key, "key": str(key)}
+        status = await editor.ask("circuit/daemon/connect", place)
+        assert status["state"] == "refused"
+        assert sentence in status["sentence"]
+        assert hint is None or hint in status["hint"]
+    with pytest.raises(JsonRpcException, match="no such key"):
+        await editor.ask("circuit/models/list")
 
 
 def test_it_serves_over_tcp_and_leaves_with_its_editor(daemon):
@@ -205,6 +223,12 @@ def test_the_command_says_what_is_wrong_with_an_address():
     )  # fmt: skip
     assert ended.returncode == 2
     assert "listens on this machine only" in ended.stderr
+
+
+def test_without_its_extra_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pygls", None)  # as where it was never installed
+    assert run(["lsp"]) == 1
+    assert "pip install 'circuitd[lsp]'" in capsys.readouterr().err
 
 
 def test_neither_it_nor_what_it_starts_with_imports_torch():

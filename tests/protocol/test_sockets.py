@@ -6,7 +6,7 @@ import pytest
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from circuit_protocol.errors import ConnectError
+from circuit_protocol.errors import ConnectError, KeyRefused
 from circuit_protocol.keys import KeyPair
 from circuit_protocol.sockets import (
     ZAP_DOMAIN,
@@ -121,6 +121,7 @@ def test_allowed_client_reaches_curve_server_by_name(authenticator, paired):
 
 def test_client_off_the_allow_list_is_told(authenticator, paired):
     error = paired(SERVER, STRANGER, SERVER.public).refusal()
+    assert isinstance(error, KeyRefused)
     assert "refused this client's key" in str(error)
     assert "circuitd keys allow" in str(error)
 
@@ -146,6 +147,7 @@ def test_client_of_nobody_is_told(context, tmp_path):
     endpoint = f"ipc://{tmp_path}/none.sock"
     client.connect(endpoint)
     error = line.refusal(endpoint, curve=False)
+    assert not isinstance(error, KeyRefused)
     assert "nobody listens there" in str(error)
     assert endpoint in str(error)
     line.close()

@@ -1657,5 +1657,6 @@ export const ERROR_CODES = {
   cancelled: -32800,
   deadline_exceeded: -33032,
   connect_error: -33040,
+  key_refused: -33041,
   internal_error: -33050,
 } as const;
