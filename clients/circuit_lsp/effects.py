@@ -54,28 +54,16 @@ async def explain(
         kind="zero" if kind == "zero" else "mean",
         logit_changes=wrong is not None,
     )
-    graph = circuit.graph
-    order = [graph.index[thing.site or "", thing.channel or 0] for thing in answer.things]
-    deltas = answer.deltas
-    strength = np.abs(deltas)
     changes = None
     if wrong is not None:
         changes = answer.logit_changes[:, 0, 0] - answer.logit_changes[:, 0, 1]
-        strength = np.abs(changes)
+    order = [circuit.graph.index[thing.site or "", thing.channel or 0] for thing in answer.things]
+    strength = np.abs(answer.deltas if changes is None else changes)
     best = np.argsort(-strength, kind="stable")[:n_nodes].tolist()
     values = await activations_at(
-        c, reading, spot.first - 1, graph, [order[m] for m in best], (kept(circuit),)
+        c, reading, spot.first - 1, circuit.graph, [order[m] for m in best], (kept(circuit),)
     )
-    nodes = tuple(
-        NodeEffect(
-            node=Node(site=graph.nodes[order[m]].site, channel=graph.nodes[order[m]].channel),
-            label=graph.nodes[order[m]].label,
-            activation=values[order[m]],
-            delta=float(deltas[m]),
-            logit_change=None if changes is None else float(changes[m]),
-        )
-        for m in best
-    )
+    nodes = tuple(_effect(circuit, order[m], m, values, answer.deltas, changes) for m in best)
     shown, against = visible(target.data), None
     if wrong is not None:
         against = (await names_of(c, reading.model.name, [wrong]))[wrong]
@@ -91,6 +79,25 @@ async def explain(
         loss_circuit=answer.base_loss,
         nodes=nodes,
         sentence=_explained(shown, against, circuit, answer.model_loss, answer.base_loss, nodes),
+    )
+
+
+def _effect(
+    circuit: CircuitFacts,
+    i: int,
+    m: int,
+    values: dict[int, float],
+    deltas: np.ndarray,
+    changes: np.ndarray | None,
+) -> NodeEffect:
+    """Node `i` of the circuit, which is the `m`-th that was ablated."""
+    node = circuit.graph.nodes[i]
+    return NodeEffect(
+        node=Node(site=node.site, channel=node.channel),
+        label=node.label,
+        activation=values[i],
+        delta=float(deltas[m]),
+        logit_change=None if changes is None else float(changes[m]),
     )
 
 

@@ -6,7 +6,7 @@ that the editor sends, and always there in those that the server sends.
 
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,7 @@ def declarations() -> str:
     parts.append(_methods("ToServer", "Notifications that the editor sends.", _told("client")))
     parts.append(_methods("Commands", "Commands: one argument, one result.", _commands()))
     parts.append(_methods("ToEditor", "Notifications that the server sends.", _told("server")))
-    parts += [_shapes(structs, sent), _codes()]
+    parts += [_shapes(structs, sent), *_received(), _codes()]
     return "\n".join(parts)
 
 
@@ -192,6 +192,23 @@ def _shape(shape: shapes.Type) -> str:
             return values[0] if len(values) == 1 else f"{{ any: [{', '.join(values)}] }}"
         case _:
             return f'"{_type(shape)}"'
+
+
+def _received() -> Iterator[str]:
+    """Which struct comes back from what was asked, and with what is told: for the same checks."""
+    results = {name: m.result for name, m in METHODS.items() if m.result is not None}
+    yield _table("RESULTS", "The struct of each request's result.", results)
+    results = {name: command.result for name, command in COMMANDS.items()}
+    yield _table("COMMAND_RESULTS", "The struct of each command's result.", results)
+    told = {
+        name: m.params for name, m in METHODS.items() if m.result is None and m.sent_by == "server"
+    }
+    yield _table("NEWS", "The struct of each notification that the server sends.", told)
+
+
+def _table(name: str, meaning: str, structs: Mapping[str, type[Message]]) -> str:
+    rows = [f'  "{method}": "{struct.__name__}",' for method, struct in structs.items()]
+    return "\n".join([f"/** {meaning} */", f"export const {name} = {{", *rows, "} as const;", ""])
 
 
 def _codes() -> str:

@@ -164,8 +164,10 @@ async def test_over_tcp_with_keys_and_from_the_command_line(daemon, editors):
     )
     status = await editor.connected()
     assert status["endpoint"] == address.endpoint
-    back = await editor.ask("circuit/daemon/connect", {"endpoint": daemon.address("ipc").endpoint})
-    assert back["state"] == "connected"
+    here = await editor.ask("circuit/daemon/connect", {"here": True})
+    assert (here["state"], here["endpoint"]) == ("connected", daemon.address("ipc").endpoint)
+    again = await editor.ask("circuit/daemon/connect", {})
+    assert again["endpoint"] == address.endpoint, "without words, what was set"
 
 
 async def test_keys_that_do_not_fit_are_told_apart_from_no_daemon(daemon, editors, tmp_path):

@@ -70,7 +70,7 @@ def resident_model(resident: Resident) -> ResidentModel:
 async def connect(bench: Workbench, params: ConnectParams) -> DaemonStatus:
     """Another endpoint, or none."""
     place = Place(params.endpoint, params.key, params.server_key)
-    if params.endpoint is None:
+    if params.endpoint is None and not params.here:
         settings = bench.settings
         place = Place(settings.endpoint, settings.key, settings.server_key)
     await bench.link.connect(place, off=params.off)

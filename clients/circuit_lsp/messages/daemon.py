@@ -57,12 +57,14 @@ class DaemonStatus(Message, frozen=True, kw_only=True):
 class ConnectParams(Message, frozen=True, kw_only=True):
     """Use another endpoint from now on; without one, what the settings say.
 
-    `key` and `server_key` are files, for tcp with CURVE. `off` hangs up and stays so.
+    `key` and `server_key` are files, for tcp with CURVE. `here`: the daemon that runs on this
+    machine, whatever the settings say. `off` hangs up and stays so.
     """
 
     endpoint: str | None = None
     key: str | None = None
     server_key: str | None = None
+    here: bool = False
     off: bool = False
 
 

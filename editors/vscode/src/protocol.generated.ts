@@ -43,12 +43,14 @@ export interface DaemonStatus {
 /**
  * Use another endpoint from now on; without one, what the settings say.
  *
- * `key` and `server_key` are files, for tcp with CURVE. `off` hangs up and stays so.
+ * `key` and `server_key` are files, for tcp with CURVE. `here`: the daemon that runs on this
+ * machine, whatever the settings say. `off` hangs up and stays so.
  */
 export interface ConnectParams {
   endpoint?: string | null;
   key?: string | null;
   serverKey?: string | null;
+  here?: boolean;
   off?: boolean;
 }
 
@@ -1058,6 +1060,7 @@ export const STRUCTS = {
     endpoint: { type: { any: ["string", "null"] }, optional: true },
     key: { type: { any: ["string", "null"] }, optional: true },
     serverKey: { type: { any: ["string", "null"] }, optional: true },
+    here: { type: "boolean", optional: true },
     off: { type: "boolean", optional: true },
   },
   StopParams: {
@@ -1631,6 +1634,73 @@ export const STRUCTS = {
   },
 } as const;
 export type StructName = keyof typeof STRUCTS;
+
+/** The struct of each request's result. */
+export const RESULTS = {
+  "circuit/status": "DaemonStatus",
+  "circuit/daemon/connect": "DaemonStatus",
+  "circuit/daemon/start": "DaemonStatus",
+  "circuit/daemon/stop": "DaemonStatus",
+  "circuit/document/watch": "Heat",
+  "circuit/document/heat": "Heat",
+  "circuit/document/token": "TokenDetail",
+  "circuit/document/explain": "Explanation",
+  "circuit/document/ablate": "AblationEffect",
+  "circuit/session/get": "SessionState",
+  "circuit/session/update": "SessionState",
+  "circuit/session/join": "SessionState",
+  "circuit/session/list": "SessionList",
+  "circuit/models/list": "ModelList",
+  "circuit/models/load": "ModelList",
+  "circuit/models/unload": "ModelList",
+  "circuit/models/pin": "ModelList",
+  "circuit/tasks/list": "TaskList",
+  "circuit/tasks/show": "TaskDetail",
+  "circuit/cache/list": "CacheList",
+  "circuit/cache/clear": "CacheList",
+  "circuit/jobs/list": "JobList",
+  "circuit/jobs/cancel": "Changed",
+  "circuit/jobs/prune": "JobInfo",
+  "circuit/jobs/verify": "JobInfo",
+  "circuit/circuits/list": "CircuitList",
+  "circuit/circuits/show": "CircuitGraph",
+  "circuit/circuits/measure": "CircuitGraph",
+  "circuit/circuits/draw": "Drawing",
+  "circuit/circuits/masks": "MaskTable",
+  "circuit/circuits/edit": "EditResult",
+  "circuit/circuits/compare": "Comparison",
+  "circuit/circuits/export": "Export",
+  "circuit/circuits/delete": "Changed",
+  "circuit/node/samples": "NodeSamples",
+} as const;
+
+/** The struct of each command's result. */
+export const COMMAND_RESULTS = {
+  "circuit.heat": "Heat",
+  "circuit.hints": "HintsParams",
+  "circuit.explain": "Explanation",
+  "circuit.ablate": "AblationEffect",
+  "circuit.select": "SessionState",
+  "circuit.showCircuit": "Drawing",
+  "circuit.runTask": "TaskRun",
+  "circuit.runPair": "PairRun",
+  "circuit.showTask": "Drawing",
+  "circuit.takeSide": "PairTaken",
+  "circuit.prune": "JobInfo",
+  "circuit.verify": "JobInfo",
+  "circuit.measure": "Drawing",
+  "circuit.cancelJob": "Changed",
+  "circuit.startDaemon": "DaemonStatus",
+} as const;
+
+/** The struct of each notification that the server sends. */
+export const NEWS = {
+  "circuit/statusChanged": "DaemonStatus",
+  "circuit/heat": "Heat",
+  "circuit/sessionChanged": "SessionState",
+  "circuit/catalogueChanged": "CatalogueChanged",
+  "circuit/jobChanged": "JobInfo",
+} as const;
 
 /** Codes of error responses, by the error's name; `data` is a Problem. */
 export const ERROR_CODES = {
