@@ -1,30 +1,43 @@
-"""The language server: from an edit to fresh heat, what a hover takes, and how soon it is there.
+"""The language server: from an edit to fresh heat, a hover, a shared session, and starting.
 
 The debounce is set to nothing, so that what is measured is what comes after it: tokenizing, the
 forward pass, places and levels of all tokens, and their way to the editor as JSON. Beside it the
 same tokens are run by a script on the daemon, which is what cannot be saved. No text comes twice,
-so that no answer is one that was stored.
+so that no answer is one that was stored. A session is shared with a real terminal UI on a pty.
 """
 
+import re
 import time
+from functools import partial
 from itertools import count
+
+import numpy as np
 
 from benchmarks.bench import Bench
 from benchmarks.editor import Editor
 from benchmarks.networks import prompt
 from benchmarks.report import Goal, Table
-from benchmarks.timing import Spread, Subject, local, take_turns
+from benchmarks.timing import Spread, Subject, Timing, local, take_turns
+from benchmarks.tui import opened
 
 N_TOKENS = 300
 GOAL_MS = 150.0
+GOAL_SESSION_MS = 200.0
+_TO_TERMINAL = "from the editor to the terminal UI"
+_TO_EDITOR = "from the terminal UI to the editor"
+_RIGHT = "\x1b[C"
+#: Selected at first, and with others at its right.
+_NODE = ("0.attn.v", 219)
+#: The terminal UI has painted all when it was silent for so long.
+_SILENCE_S = 0.15
 _FRESH = f"an edit of {N_TOKENS} tokens, to fresh heat"
 _LONG = "an edit in the middle of 5,000 lines, to fresh heat"
 _LINE = "    total = total + values[{i}]  # one more\n"
 
 
 def measure(bench: Bench) -> list[Table]:
-    """Two tables: latencies, and starting."""
-    return [_latencies(bench), _starting(bench)]
+    """Three tables: latencies, a shared session, and starting."""
+    return [_latencies(bench), _session(bench), _starting(bench)]
 
 
 def _text(bench: Bench, n_tokens: int) -> str:
@@ -97,6 +110,45 @@ class _Document:
             "textDocument/didChange", {"textDocument": named, "contentChanges": [change]}
         )
         self._editor.heard("circuit/heat", uri=self.uri, version=version, state="fresh")
+
+
+def _session(bench: Bench) -> Table:
+    """Who selects a node moves the other: editor and terminal UI, attached to one session."""
+    session = "bench-beside"
+    site, channel = _NODE
+    patch = {"node": {"site": site, "channel": channel}}
+    to_terminal: list[float] = []
+    to_editor: list[float] = []
+    with (
+        opened(bench, session) as terminal,
+        Editor(bench.daemon.endpoint, session=session) as editor,
+    ):
+        editor.heard("circuit/statusChanged", state="connected")
+        terminal.after("g", _SILENCE_S)
+        select = partial(editor.ask, "circuit/session/update", patch)
+        for _ in range(bench.rounds(100)):
+            editor.forget()
+            start_s = time.perf_counter()
+            terminal.press(_RIGHT)
+            editor.heard("circuit/sessionChanged")
+            to_editor.append(time.perf_counter() - start_s)
+            terminal.quiet(_SILENCE_S)
+            _, seconds = terminal.until_after(select, re.escape(f"{site}[{channel}]"))
+            to_terminal.append(seconds)
+            terminal.quiet(_SILENCE_S)
+    table = Table(
+        "lsp-session",
+        "A node selected in one of two that share a session",
+        ("p50_ms", "p99_ms"),
+        goals=(Goal(_TO_TERMINAL, "p99_ms", GOAL_SESSION_MS),
+               Goal(_TO_EDITOR, "p99_ms", GOAL_SESSION_MS)),
+        notes=["To the terminal UI: until the node's name is painted. To the editor: from the key "
+               "to the notification."],
+    )  # fmt: skip
+    for row, seconds in ((_TO_TERMINAL, to_terminal), (_TO_EDITOR, to_editor)):
+        timing = Timing(np.array([seconds]))
+        table.add(row, p50_ms=timing.p50_ms, p99_ms=timing.p99_ms)
+    return table
 
 
 def _starting(bench: Bench) -> Table:

@@ -76,7 +76,7 @@ def measure(bench: Bench) -> list[Table]:
         notes=["A step in the matrix goes to another site, whose nodes the list below then shows; "
                "a step elsewhere to another node, whose facts and links the pane beside it shows."],
     )  # fmt: skip
-    with _opened(bench, "bytes") as terminal:
+    with opened(bench, "bench-bytes") as terminal:
         idle = terminal.quiet(_IDLE_S).n_bytes
         sent.add(f"idle, {_IDLE_S:g} s", median_bytes=idle, most_bytes=idle)
         for name, found in _steps(terminal, bench.rounds(10)):
@@ -103,9 +103,9 @@ def _tui(bench: Bench, endpoint: str, *arguments: str) -> Terminal:
     return Terminal([*command, *arguments], {**os.environ, **state})
 
 
-def _opened(bench: Bench, session: str) -> Terminal:
+def opened(bench: Bench, session: str) -> Terminal:
     """The terminal UI at the shipped circuit, when all is shown and nothing more comes."""
-    terminal = _tui(bench, bench.daemon.endpoint, CIRCUIT, "--session", f"bench-{session}")
+    terminal = _tui(bench, bench.daemon.endpoint, CIRCUIT, "--session", session)
     terminal.until("wrong")  # the example's answers, which take the model
     terminal.quiet(2 * _EFFECT_SILENCE_S)
     return terminal
@@ -144,7 +144,7 @@ def _switches(bench: Bench) -> tuple[list[float], list[float], list[int]]:
     marks: list[float] = []
     effects: list[float] = []
     counts: list[int] = []
-    with _opened(bench, "switches") as terminal:
+    with opened(bench, session) as terminal:
         for site, channel in places:
             patch = SessionPatch(node=SelectedNode(site=site, channel=channel))
             client.sessions.update(session, patch)
