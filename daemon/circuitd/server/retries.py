@@ -5,7 +5,7 @@ If the first try goes with its client, a retry that waits for it takes its place
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from circuit_protocol import requests as r
@@ -36,14 +36,20 @@ class Retries:
     def __init__(self, front: Front) -> None:
         self._front = front
         self.idempotency: Idempotency[Retry] = Idempotency()
+        #: The frames of each first try that still runs; a retry's are the same, and not kept.
+        self._frames: dict[tuple[Principal, str], tuple[Frame, ...]] = {}
 
     def is_first(self, retry: Retry, now: float) -> bool:
         """Whether to carry out a request that has a key; if not, it is or will be answered."""
         entry, principal = retry.entry, retry.client.principal
         key = retry.request.idempotency_key or ""
-        digest = request_digest(retry.request, retry.message.frames)
+        frames = retry.message.frames
+        digest = request_digest(retry.request, frames)
+        frames = self._frames.get((principal, key), frames)
+        retry = replace(retry, message=replace(retry.message, frames=frames))
         found = self.idempotency.begin(principal, key, digest, retry, now)
         if found is None:
+            self._frames[principal, key] = frames
             entry.on_final = lambda header, frames, error: self._ended(
                 principal, key, header, frames, error
             )
@@ -64,6 +70,7 @@ class Retries:
         error: CircuitError | None,
     ) -> None:
         """A first try has its final reply; `header` is empty if its client left without one."""
+        del self._frames[principal, key]
         if error is not None and (error.retry or isinstance(error, Cancelled)):
             waiting = self.idempotency.forget(principal, key)
         else:
