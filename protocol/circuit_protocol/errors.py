@@ -10,7 +10,7 @@
     │   │   └── BadIntervention a site, channel, head, position or row that does not exist
     │   ├── NotFound            a model, site, task, session, job, handle or file nobody knows
     │   ├── TooLarge            over a limit announced in hello
-    │   ├── Conflict            duplicate request id, stale session revision
+    │   ├── Conflict            duplicate request id, stale session revision, model wanted again
     │   ├── Forbidden           not allowed for this client
     │   └── CheckpointError     a model on disk that is damaged, unsafe or incomplete
     ├── Unavailable             the daemon's state; the same request may succeed later
@@ -172,7 +172,7 @@ class TooLarge(RequestError):
 
 
 class Conflict(RequestError):
-    """A duplicate request id or a stale session revision."""
+    """A duplicate request id, a stale session revision, a model wanted elsewhere or again."""
 
     code = "conflict"
 
