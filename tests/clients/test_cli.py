@@ -293,7 +293,9 @@ def test_a_watched_job_ends_in_what_its_command_would_have_printed(
 # -------------------------------------------------------------------------------------- errors
 
 
-def test_a_file_that_is_no_text_is_the_callers_error(type_: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_the_callers_error(
+    fake: ScriptedDaemon, type_: Run, tmp_path: Path
+) -> None:
     (tmp_path / "code.py").write_bytes(b"x = '\xff'")
     code, out, err = type_("forward", "--file", str(tmp_path / "code.py"))
     assert (code, out) == (2, "")
