@@ -8,6 +8,8 @@ NODE_TESTS := tests/whole/node
 VSCODE := editors/vscode
 # What the tests need beside this environment; each part is made on its own, so all at once.
 TOOLS := $(VENV)/.kernels $(NODE_TESTS)/node_modules/.done $(VSCODE)/node_modules/.done build/code-server/.done
+# Side by side, files whole, in the order of tests/conftest.py. Each takes up to 2 GB, daemons included.
+TEST_PROCESSES ?= 2
 # Corpus, token streams and checkpoints of `make train`: about 1 GB, never committed.
 WORK ?= build/training
 SOURCES := protocol daemon clients training benchmarks docs tests
@@ -22,7 +24,7 @@ demo: $(VENV)/.kernels ## Start a daemon of its own and show what it does on the
 	@$(BIN)/python docs/demo.py
 
 test: $(VENV)/.dev $(TOOLS) ## Run every test
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # The static checks take one core and the tools mostly wait for the network: side by side.
 check: ## What CI runs: format, lint, types, import contracts, fresh pages, tests
