@@ -40,7 +40,7 @@ def _commands(bench: Bench) -> Table:
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
     subjects = {name: local(lambda c=command: run(c)) for name, command in COMMANDS.items()}
-    timings = take_turns(subjects, rounds=bench.rounds(15), burst=1)
+    timings = take_turns(subjects, rounds=bench.rounds(10), burst=1)
     table = Table(
         "starting-commands",
         "Commands and imports, process included",
@@ -54,7 +54,7 @@ def _commands(bench: Bench) -> Table:
 
 
 def _daemons(bench: Bench) -> Table:
-    starts = [_start(bench) for _ in range(bench.rounds(6))]
+    starts = [_start(bench) for _ in range(bench.rounds(3))]
     table = Table(
         "starting-daemon",
         "From `circuitd serve` on",

@@ -70,6 +70,12 @@ class Inbox:
             self.receive(wait)
         return self._queue.popleft() if self._queue else None
 
+    def has_any(self) -> bool:
+        """Whether a message is there to be taken; looks for new ones."""
+        if not self._queue:
+            self.receive(False)
+        return bool(self._queue)
+
     def forget(self, number: int) -> None:
         """Work item `number` has its final answer: a later cancel of it means nothing."""
         self._stops.pop(number, None)

@@ -20,6 +20,7 @@ from circuit_protocol.errors import CircuitError, InternalError
 from circuit_protocol.replies import Failed
 from circuit_protocol.tensors import Frame
 from circuitd import work
+from circuitd.engine.steps import somebody_waits
 from circuitd.worker.context import Context
 from circuitd.worker.errors import as_circuit_error, is_fatal, stopped
 from circuitd.worker.host import Host
@@ -66,8 +67,12 @@ class Loop:
 
     def run(self) -> None:
         """Until the front says `Exit`. Raises Poisoned when the device is lost."""
-        while self.take_in():
-            self.step()
+        token = somebody_waits.set(self._inbox.has_any)
+        try:
+            while self.take_in():
+                self.step()
+        finally:
+            somebody_waits.reset(token)
 
     @property
     def is_busy(self) -> bool:

@@ -13,6 +13,7 @@ from circuit_protocol.replies import Done, Failed, Progress
 from circuit_protocol.requests import Forward, Prompts, ShowTask
 from circuitd import work
 from circuitd.engine.errors import Cancelled as EngineCancelled
+from circuitd.engine.steps import somebody_waits
 from circuitd.store.circuits import CircuitStore
 from circuitd.store.segments import SegmentDir
 from circuitd.tasks.registry import TaskRegistry
@@ -100,6 +101,23 @@ def test_interactive_work_overtakes_batch_work_at_the_next_step(desk, diary):
             break
     order = [s for s in diary.steps if s[-1].isdigit()]
     assert order == ["batch0", "batch1", "quick0", "quick1", "batch2"]
+
+
+def test_a_step_under_way_is_told_that_something_has_arrived(tmp_path):
+    told: list[bool] = []
+
+    def handler(request, context):
+        waits = somebody_waits.get()
+        told.append(waits())
+        desk.inbox.put(work.Exit())
+        told.append(waits())
+        yield context.output(Done(id=request.id))
+
+    key = work.ModelKey(path="nowhere", signature="")
+    desk = make_desk(bare_host(tmp_path), key, Registry({ShowTask: handler}))
+    put(desk, steps("batch", 0), priority="batch")
+    desk.loop.run()
+    assert told == [False, True]
 
 
 def test_work_of_one_priority_takes_turns(desk, diary):

@@ -34,8 +34,10 @@ NO_CUTS: Final[EdgePlaces] = (
     np.empty(0, np.float32),
     np.empty(0, np.float32),
 )
-#: Most that one thread does between two steps, in lane operations (some milliseconds).
-_STEP: Final = 1e7
+#: Most that a thread does before it may stop, in lane operations: some milliseconds.
+_TASK: Final = 4e6
+#: Most tasks of a thread for one answer: results come as they are found.
+_TASKS_AT_ONCE: Final = 32
 #: Operations that one token's attention to another takes beside those of its channels.
 _EXPONENTIAL: Final = 30
 #: Most bytes of the base's stream that are kept; beyond it variants start at the beginning.
@@ -116,7 +118,7 @@ class CompiledCircuit:
             for i, variant in enumerate(variants):
                 first_halves[i], changed[i] = self._difference(variant)
         per_mask = self._cost * max(1, len(self._prompts.lanes.letters))
-        at_once = max(self._threads.n, int(_STEP * self._threads.n / per_mask))
+        at_once = max(self._threads.n, int(_TASKS_AT_ONCE * _TASK * self._threads.n / per_mask))
         for first in range(0, len(variants), at_once):
             group = slice(first, first + at_once)
             yield from self._run(
@@ -158,12 +160,13 @@ class CompiledCircuit:
         cuts = [self._places.cuts(*variant.cuts) for variant in variants]
         differences = np.empty((len(variants), len(prompts)), np.float32)
         blocks = prompts.blocks()
-        n_slices = -(-self._threads.n // len(blocks))
+        per_mask = self._cost * len(prompts.lanes.letters) / len(blocks)
+        n_slices = max(-(-self._threads.n // len(blocks)), int(per_mask * len(variants) / _TASK))
         slices = [part for part in np.array_split(np.arange(len(variants)), n_slices) if len(part)]
         tasks = [(block, slice(part[0], part[-1] + 1)) for part in slices for block in blocks]
 
-        def run_one(task: tuple[tuple[int, int], slice]) -> None:
-            (begin, end), masks = task
+        def run_one(number: int, _: int) -> None:
+            (begin, end), masks = tasks[number]
             n_lanes = int(prompts.lanes.starts[end] - prompts.lanes.starts[begin])
             room = self._room(n_lanes, end - begin)
             score_masks(
@@ -172,13 +175,7 @@ class CompiledCircuit:
             )  # fmt: skip
             self._rooms.put(room)
 
-        per_task = self._cost * len(prompts.lanes.letters) / len(blocks) * len(slices[0])
-        wave = self._threads.n * max(1, int(_STEP / max(per_task, 1)))
-        for first in range(0, len(tasks), wave):
-            if first:
-                yield None
-            now = tasks[first : first + wave]
-            self._threads.share(lambda number, _, now=now: run_one(now[number]), len(now))
+        yield from self._threads.in_steps(run_one, len(tasks))
         yield differences
 
     def _room(self, n_lanes: int, n_rows: int) -> tuple[tuple[int, int], Work]:

@@ -19,7 +19,7 @@ from circuitd.engine.sparse.lanes.layout import Network
 Array = np.ndarray[Any, Any]
 
 #: Lanes of one block, whole prompts (one prompt at least): what a step works on at once.
-N_LANES: Final = 1024
+N_LANES: Final = 512
 
 
 class Lanes(NamedTuple):

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numba
 import numpy as np
 
+from circuitd.engine.sparse.jit import jit_exact
 from circuitd.engine.sparse.lanes.kernels import (
     attend_backward,
     exp,
@@ -24,10 +24,9 @@ from circuitd.engine.sparse.lanes.work import Work
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
-@_jit
+@jit_exact
 def backward_block(
     net: Network,
     s: Sizes,
@@ -55,7 +54,7 @@ def backward_block(
         _layer(net, s, gates, ablated, positions, longest, work, grad_gates, last_layer - 1 - back)
 
 
-@_jit
+@jit_exact
 def _begin(
     net: Network,
     s: Sizes,
@@ -91,7 +90,7 @@ def _begin(
     )
 
 
-@_jit
+@jit_exact
 def _layer(
     net: Network,
     s: Sizes,
@@ -187,7 +186,7 @@ def _layer(
     )
 
 
-@_jit
+@jit_exact
 def _times_open(grad: Array, gates: Array, slope: Array) -> None:
     """Multiply by the activation's slope where the gate lets a gradient through."""
     for channel in range(grad.shape[0]):

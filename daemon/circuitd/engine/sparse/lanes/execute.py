@@ -7,7 +7,8 @@ do not depend on the number of threads: every block writes its own, and they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from circuitd.engine.sparse.compiled.circuit import (
 )
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.lanes.backward import backward_block
-from circuitd.engine.sparse.lanes.layout import Network, lay_out, sizes_of
+from circuitd.engine.sparse.lanes.layout import Network, Sizes, lay_out, sizes_of
 from circuitd.engine.sparse.lanes.network import fold, forward_block
 from circuitd.engine.sparse.lanes.work import Work, make_work
 from circuitd.engine.sparse.threads import Threads
@@ -92,21 +93,41 @@ class _Gates:
     cuts: EdgePlaces
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """A block by its number, and the room that it is computed in."""
+class _Rooms:
+    """Room for the blocks under way: one for each thread is made, and used again and again."""
 
-    number: int
-    block: Block
-    work: Work
+    def __init__(self, sizes: Sizes, blocks: Blocks, keeps_layers: bool) -> None:
+        self._sizes, self._blocks, self._keeps_layers = sizes, blocks.blocks, keeps_layers
+        self._free: deque[Work] = deque()
+        self._of: dict[int, Work] = {}
+
+    def __getitem__(self, number: int) -> Work:
+        """The room of block `number`, which has it until `leave`."""
+        if number not in self._of:
+            self._of[number] = self._take(self._blocks[number])
+        return self._of[number]
+
+    def leave(self, number: int) -> None:
+        """Block `number` is done with."""
+        self._free.append(self._of.pop(number))
+
+    def _take(self, block: Block) -> Work:
+        n_lanes, longest = len(block.tokens), block.longest
+        try:
+            work = self._free.pop()
+        except IndexError:
+            pass
+        else:
+            if work.y.shape[1] == n_lanes and len(work.pattern) > longest:
+                return work
+        return make_work(self._sizes, n_lanes, longest, self._keeps_layers)
 
 
 class SparseNetwork:
     """One network on the sparse kernels. Raises ValueError for one that they do not cover.
 
-    Everything is computed in steps, one per `next`: a layer of one block for each thread, some
-    milliseconds at the shipped size, so that other work can come between. Re-entrant: activations
-    belong to a call.
+    Everything is computed in steps, which can end after each layer of a block, some milliseconds at
+    the shipped size. Re-entrant: activations belong to a call.
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
@@ -163,20 +184,30 @@ class SparseNetwork:
 
     def gradient(self, blocks: Blocks, gates: Array, ablated: Array) -> Steps[tuple[Array, Array]]:
         """The same differences, and the gradient by gate [n_nodes] of the summed two-token loss."""
-        given = self._gates(gates, ablated, NO_CUTS)
+        given, n_layer = self._gates(gates, ablated, NO_CUTS), self._sizes.n_layer
+        rooms = _Rooms(self._sizes, blocks, True)
         found = np.empty(blocks.n_rows, np.float32)
+        differences = [np.empty(len(block.rows), np.float32) for block in blocks.blocks]
+        grads: dict[int, Array] = {}
         # In float64: the sum over blocks must not depend on how many there are.
         gradient = np.zeros(len(gates), np.float64)
-        for group in self._groups(blocks, True):
-            differences = yield from self._forward(group, given, True)
-            grads = np.zeros((len(group), len(gates)), np.float32)
-            for layer in reversed(range(self._sizes.n_layer)):
-                yield None
-                self._back(group, given, differences, grads, layer)
-            for run, its, grad in zip(group, differences, grads, strict=True):
-                found[run.block.rows] = its
-                gradient += grad
-            yield None
+
+        def there_and_back(number: int, link: int) -> None:
+            block, its = blocks.blocks[number], differences[number]
+            if link < n_layer:
+                self._forward(block, rooms[number], given, its, link, True)
+                return
+            if link == n_layer:
+                grads[number] = np.zeros(len(gates), np.float32)
+            layer = 2 * n_layer - 1 - link
+            self._back(block, rooms[number], given, its, grads[number], layer)
+            if layer == 0:
+                rooms.leave(number)
+
+        yield from self._threads.in_steps(there_and_back, len(blocks.blocks), 2 * n_layer)
+        for number, block in enumerate(blocks.blocks):
+            found[block.rows] = differences[number]
+            gradient += grads[number]
         return found, gradient.astype(np.float32)
 
     def entries(
@@ -190,14 +221,21 @@ class SparseNetwork:
         by block: what `variant` starts from. None where that is too much to keep.
         """
         n_lanes = sum(len(block.tokens) for block in blocks.blocks)
-        if 4 * self._sizes.n_layer * self._sizes.d_model * n_lanes > _MOST_BYTES:
+        n_layer = self._sizes.n_layer
+        if 4 * n_layer * self._sizes.d_model * n_lanes > _MOST_BYTES:
             return None
-        given = self._gates(gates, ablated, cuts)
-        found: list[Array] = []
-        for group in self._groups(blocks, True):
-            yield from self._forward(group, given, True)
-            found += [run.work.stream[: 2 * self._sizes.n_layer : 2].copy() for run in group]
-            yield None
+        given, rooms = self._gates(gates, ablated, cuts), _Rooms(self._sizes, blocks, True)
+        found: list[Array] = [np.empty(0, np.float32)] * len(blocks.blocks)
+
+        def forward(number: int, layer: int) -> None:
+            block, work = blocks.blocks[number], rooms[number]
+            nowhere = np.empty(len(block.rows), np.float32)
+            self._forward(block, work, given, nowhere, layer, True)
+            if layer == n_layer - 1:
+                found[number] = work.stream[: 2 * n_layer : 2].copy()
+                rooms.leave(number)
+
+        yield from self._threads.in_steps(forward, len(blocks.blocks), n_layer)
         return found
 
     def variant(
@@ -212,17 +250,22 @@ class SparseNetwork:
         """Differences [B] under `gates` that equal those of `entries` before `first_layer`, with
         edges cut. Without `entries` it starts at the beginning.
         """
-        given = self._gates(gates, ablated, cuts)
-        found = np.empty(blocks.n_rows, np.float32)
         first_layer = 0 if entries is None else first_layer
-        for group in self._groups(blocks, False):
-            if entries is not None:
-                for run in group:
-                    run.work.stream[0][:] = entries[run.number][first_layer]
-            differences = yield from self._forward(group, given, False, first_layer)
-            for run, its in zip(group, differences, strict=True):
-                found[run.block.rows] = its
-            yield None
+        n_links = self._sizes.n_layer - first_layer
+        given, rooms = self._gates(gates, ablated, cuts), _Rooms(self._sizes, blocks, False)
+        found = np.empty(blocks.n_rows, np.float32)
+
+        def forward(number: int, link: int) -> None:
+            block, work = blocks.blocks[number], rooms[number]
+            its = np.empty(len(block.rows), np.float32)
+            if link == 0 and entries is not None:
+                work.stream[0][:] = entries[number][first_layer]
+            self._forward(block, work, given, its, first_layer + link, False)
+            if link == n_links - 1:
+                found[block.rows] = its
+                rooms.leave(number)
+
+        yield from self._threads.in_steps(forward, len(blocks.blocks), n_links)
         return found
 
     # ------------------------------------------------------------------------------- the steps
@@ -236,61 +279,30 @@ class SparseNetwork:
         fold(self._net, sizes, gates, ablated, folded)
         return _Gates(gates, ablated, folded, cuts)
 
-    def _groups(self, blocks: Blocks, keeps_layers: bool) -> Iterator[list[_Run]]:
-        """The blocks, one for each thread at a time; a group is done with when the next begins."""
-        rooms: list[Work | None] = [None] * self._threads.n
-        for first in range(0, len(blocks.blocks), self._threads.n):
-            group: list[_Run] = []
-            for i, block in enumerate(blocks.blocks[first : first + self._threads.n]):
-                work = rooms[i] = self._room(rooms[i], block, keeps_layers)
-                group.append(_Run(first + i, block, work))
-            yield group
-
-    def _room(self, work: Work | None, block: Block, keeps_layers: bool) -> Work:
-        n_lanes, longest = len(block.tokens), block.longest
-        if work is not None and work.y.shape[1] == n_lanes and len(work.pattern) > longest:
-            return work
-        return make_work(self._sizes, n_lanes, longest, keeps_layers)
-
     def _forward(
-        self, group: Sequence[_Run], given: _Gates, keeps_layers: bool, first_layer: int = 0
-    ) -> Steps[list[Array]]:
-        """Differences of each block's sequences."""
-        found = [np.empty(len(run.block.rows), np.float32) for run in group]
-
-        def forward(number: int, layer: int) -> None:
-            block, work = group[number].block, group[number].work
-            forward_block(
-                self._net, self._sizes, given.gates, given.ablated, given.folded, block.tokens,
-                block.positions, block.starts, block.longest, block.answers, keeps_layers, work,
-                found[number], layer, layer + 1, *given.cuts,
-            )  # fmt: skip
-
-        for layer in range(first_layer, self._sizes.n_layer):
-            if layer > first_layer:
-                yield None
-            self._threads.share(lambda number, _, i=layer: forward(number, i), len(group))
-        return found
+        self,
+        block: Block,
+        work: Work,
+        given: _Gates,
+        differences: Array,
+        layer: int,
+        keeps_layers: bool,
+    ) -> None:
+        """One layer of a block; the last one fills `differences` [sequences]."""
+        forward_block(
+            self._net, self._sizes, given.gates, given.ablated, given.folded, block.tokens,
+            block.positions, block.starts, block.longest, block.answers, keeps_layers, work,
+            differences, layer, layer + 1, *given.cuts,
+        )  # fmt: skip
 
     def _back(
-        self,
-        group: Sequence[_Run],
-        given: _Gates,
-        differences: Sequence[Array],
-        grads: Array,
-        layer: int,
+        self, block: Block, work: Work, given: _Gates, differences: Array, grad: Array, layer: int
     ) -> None:
-        """Add to `grads` [blocks, n_nodes] what one layer says."""
-
-        def backward(number: int, _: int) -> None:
-            block, work = group[number].block, group[number].work
-            backward_block(
-                self._net, self._sizes, given.gates, given.ablated, block.positions, block.starts,
-                block.longest, block.answers, differences[number], work, grads[number], layer,
-                layer + 1,
-            )  # fmt: skip
-
-        self._threads.share(backward, len(group))
+        """Add to `grad` [n_nodes] what one layer of a block says."""
+        backward_block(
+            self._net, self._sizes, given.gates, given.ablated, block.positions, block.starts,
+            block.longest, block.answers, differences, work, grad, layer, layer + 1,
+        )  # fmt: skip
 
 
 def _block(rows: list[int], ids: Array, lengths: Array, answers: Array) -> Block:

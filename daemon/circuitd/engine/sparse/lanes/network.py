@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numba
 import numpy as np
 
+from circuitd.engine.sparse.jit import jit_exact
 from circuitd.engine.sparse.lanes.kernels import (
     activate,
     attend,
@@ -34,10 +34,9 @@ from circuitd.engine.sparse.lanes.work import Work
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
-@_jit
+@jit_exact
 def fold(net: Network, s: Sizes, gates: Array, ablated: Array, folded: Array) -> None:
     """Biases [L, 3 * d_attn + d_mlp + d] with what closed nodes add to c_attn, c_fc, mlp_proj."""
     width, qkv = nodes_per_layer(s), 3 * s.d_attn
@@ -64,7 +63,7 @@ def fold(net: Network, s: Sizes, gates: Array, ablated: Array, folded: Array) ->
         )  # fmt: skip
 
 
-@_jit
+@jit_exact
 def forward_block(
     net: Network,
     s: Sizes,
@@ -187,7 +186,7 @@ def forward_block(
         differences[sequence] = difference
 
 
-@_jit
+@jit_exact
 def _cut_values(
     s: Sizes,
     layer: int,
@@ -225,7 +224,7 @@ def _cut_values(
             out[lane] -= w * row[lane]
 
 
-@_jit
+@jit_exact
 def _norm_in(
     net: Network, s: Sizes, half: int, at: int, kept: int, positions: Array, out: Array, work: Work
 ) -> None:
@@ -237,7 +236,7 @@ def _norm_in(
     keep_largest(out, kept, work.integers, work.scratch)
 
 
-@_jit
+@jit_exact
 def _add(
     work: Work,
     delta: Array,
