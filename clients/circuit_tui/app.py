@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from textual._compositor import ChopsUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -23,7 +23,7 @@ from circuit_tui.saying import said
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
-from circuit_tui.wire import TightUpdate
+from circuit_tui.wire import Wire, WireUpdate
 
 if TYPE_CHECKING:
     from textual.widget import Widget
@@ -138,6 +138,8 @@ class CircuitApp(Exporting, OfferingDaemon):
             options.session,
             lambda: patch_between(Scene(), self.scene),
         )
+        # GNU screen is the one terminal where what is erased loses the colour behind it.
+        self.wire = Wire(erases=not os.environ.get("TERM", "").startswith("screen"))
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = options.theme if options.theme in self.available_themes else _usual_theme()
@@ -172,12 +174,15 @@ class CircuitApp(Exporting, OfferingDaemon):
 
     def on_ready(self) -> None:
         """The first frame is painted: connect."""
+        self.app_suspend_signal.subscribe(self, self._leave_terminal)
+        self.app_resume_signal.subscribe(self, lambda _: self.action_repaint())
         self.link.open()
         if self.options.circuit is not None:
             self.open_circuit(self.options.circuit)
 
     async def on_unmount(self) -> None:
         """Hang up; jobs go on."""
+        self._leave_terminal()
         await self.link.close()
 
     # ---------------------------------------------------------------------------------- the scene
@@ -334,10 +339,23 @@ class CircuitApp(Exporting, OfferingDaemon):
         self.theme = names[(at + 1) % len(names)]
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        """Send partial repaints in few bytes; see `wire`."""
-        if type(renderable) is ChopsUpdate:
-            renderable = TightUpdate.of(renderable)
+        """Send what differs from what the terminal shows; see `wire`."""
+        is_sent = not (self._batch_count or self.is_headless or self._closed) and self._running
+        if is_sent and isinstance(renderable, ChopsUpdate | LayoutUpdate):
+            renderable = WireUpdate(renderable, self.wire, self.console)
+            if not renderable.text and self.cursor_position == self._previous_cursor_position:
+                renderable = None
         super()._display(screen, renderable)
+
+    def action_repaint(self) -> None:
+        """Paint all of it anew, whatever else wrote on the terminal."""
+        self.wire.forget()
+        self.refresh()
+
+    def _leave_terminal(self, _: object = None) -> None:
+        """Whoever writes next writes plainly."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(self.wire.leave())
 
     def watch_theme(self, theme: str) -> None:
         """Pictures have colours of their own for dark and for light backgrounds."""

@@ -1,6 +1,7 @@
 """The terminal UI as it is used: in tmux with keys and mouse, over a real sshd, beside a script."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -100,8 +101,10 @@ def test_keys_and_mouse_break_a_circuit_and_a_script_sees_and_moves_it(
         terminal.until(lambda text: "→ 0.770" not in text)
         # The mouse: the second row of the nodes that stand under the matrix.
         lines = terminal.text().splitlines()
-        row = next(i for i, line in enumerate(lines) if "0.attn.act_in[39]" in line)
-        terminal.click(lines[row].index("0.attn.act_in[39]") + 3, row + 1)
+        row, found = next(
+            (i, found) for i, line in enumerate(lines) if (found := re.search(r" 39 +0/1 ", line))
+        )
+        terminal.click(found.start() + 3, row + 1)
         deadline = time.monotonic() + PATIENCE_S
         while c.sessions.get("seen").node != SelectedNode(site="0.attn.act_in", channel=39):
             assert time.monotonic() < deadline

@@ -8,6 +8,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import ContentSwitcher
 
+from circuit_client import caption
 from circuit_client.graph import strongest_first
 from circuit_client.switching import EdgeId, NodeId, Part
 from circuit_client.verbs.circuits import measure
@@ -34,7 +35,7 @@ from circuit_tui.views.circuit import (
     link_rows,
     node_rows,
 )
-from circuit_tui.views.table import as_text
+from circuit_tui.views.table import Cell, as_text
 from circuit_tui.widgets.effect_view import EffectView, what_colours_mean
 from circuit_tui.widgets.lines import Lines
 from circuit_tui.widgets.panes import Pane, PaneTabs
@@ -82,7 +83,6 @@ class CircuitPage(Operating):
     CircuitPage.-narrow Pane { height: 1fr; max-height: 100%; }
     CircuitPage ContentSwitcher { height: 1fr; }
     CircuitPage #matrix-view { height: auto; max-height: 60%; }
-    CircuitPage #nodes { margin-top: 1; }
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,8 @@ class CircuitPage(Operating):
                 views = ContentSwitcher(
                     Vertical(
                         MatrixView(look=look, id="matrix-view"),
-                        Rows(NODE_COLUMNS, empty="this site keeps nothing", id="nodes"),
+                        Lines(look=look, height=1, id="site"),
+                        Rows(NODE_COLUMNS, empty="", id="nodes"),
                         id="matrix",
                     ),
                     self._canvas("graph"),
@@ -145,8 +146,6 @@ class CircuitPage(Operating):
         self._fill_node()
         lines = self.query_one("#headline", Lines)
         if loaded is None:
-            from circuit_tui.views.table import Cell
-
             is_chosen = self.scene.circuit is not None
             error = self.circuit_app.load_error
             text = f" {error.message}: press 1 for the catalogue" if error else (
@@ -156,8 +155,6 @@ class CircuitPage(Operating):
             return
         line = headline(loaded.shown)
         if not loaded.is_measured:
-            from circuit_tui.views.table import Cell
-
             line = [*line, Cell("  its parts are not measured: press i", "note")]
         lines.show([line])
 
@@ -252,13 +249,16 @@ class CircuitPage(Operating):
     def _fill_nodes(self) -> None:
         """The nodes of the site under the matrix' cursor."""
         loaded, cell = self.loaded, self.query_one(MatrixView).pointed
-        table = self.query_one("#nodes", Rows)
+        table, line = self.query_one("#nodes", Rows), self.query_one("#site", Lines)
         if loaded is None or cell is None:
             table.fill([])
+            line.show([] if loaded is None else [[Cell(" nothing is kept here", "dim")]])
             return
         off = loaded.off(self.scene.switched)
         indices = loaded.graph.by_site.get(cell.site, [])
         table.fill(node_rows(loaded.graph, indices, off, self._picture.node_scale))
+        many = caption.count(len(indices), "node")
+        line.show([[Cell(f" {cell.site}", "strong"), Cell(f"  {many}", "dim")]])
 
     def _point_in_graph(self) -> None:
         canvas = self.query_one("#graph", Picture)

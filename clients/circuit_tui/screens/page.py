@@ -169,13 +169,16 @@ class Page(Screen[None]):
 
     # ------------------------------------------------------------------------------------ panes
 
-    def show_pane(self, pane: str) -> None:
-        """Bring a pane into sight, and give it the keys."""
+    def show_pane(self, pane: str, *, at_end: bool = False) -> None:
+        """Bring a pane into sight, and give its first part the keys, or its last."""
         self._mark_active(pane)
+        if parts := self._parts_of(pane):
+            parts[-1 if at_end else 0].focus(scroll_visible=False)
+
+    def _parts_of(self, pane: str) -> list[Widget]:
+        """What of a pane takes keys, in its order."""
         widgets = self.query_one(f"#{pane}").walk_children(Widget)
-        target = next((w for w in widgets if w.can_focus and _is_in_sight(w)), None)
-        if target is not None:
-            target.focus(scroll_visible=False)
+        return [w for w in widgets if w.can_focus and _is_in_sight(w)]
 
     @on(PaneTabs.Picked)
     def pick_pane(self, message: PaneTabs.Picked) -> None:
@@ -200,13 +203,18 @@ class Page(Screen[None]):
             tabs.active = pane
 
     def action_next_pane(self, by: int) -> None:
-        """The keys go to the next pane."""
+        """The keys go to the next part of the pane, and from its last one to the next pane."""
         panes = list(self.PANES)
         if not panes:
             return
         active = next((p.id for p in self.query(Pane) if p.has_class("-active")), None)
+        parts = [] if active is None else self._parts_of(active)
+        part = parts.index(self.focused) + by if self.focused in parts else -1
+        if 0 <= part < len(parts):
+            parts[part].focus()
+            return
         at = panes.index(active) if active in panes else -1
-        self.show_pane(panes[(at + by) % len(panes)])
+        self.show_pane(panes[(at + by) % len(panes)], at_end=by < 0)
 
     # ---------------------------------------------------------------------------------- sharing
 

@@ -25,11 +25,12 @@ EDGE_COLUMNS: Final = (
     Column("weight", "right"),
     Column("delta", "right"),
 )
+#: Of the nodes of one site, which is named above them. Widths do not depend on the site, so that
+#: a step to another one changes only what it must.
 NODE_COLUMNS: Final = (
-    Column("node", shrink=True, least=14),
-    Column("delta", "right"),
-    Column("in", "right"),
-    Column("out", "right"),
+    Column("channel", "right"),
+    Column("in/out", "right"),
+    Column("delta", "right", room=6),
     Column("head.channel", "right", optional=True),
 )
 LINK_COLUMNS: Final = (
@@ -90,19 +91,18 @@ def edge_table(edges: Sequence[EdgeRow], cut: Collection[int], scale: Scale) -> 
 def node_rows(
     graph: Graph, indices: Sequence[int], off: Collection[int], scale: Scale
 ) -> list[Row]:
-    """Nodes, the ones that are worth most first."""
+    """Nodes of a site, the ones that are worth most first."""
     degrees = graph.degrees
     rows: list[Row] = []
     for i in strongest_first(graph, indices):
         node = graph.nodes[i]
         tone: Tone = "dim" if i in off else "plain"
         cells = (
-            Cell(node.name, tone),
+            Cell(f"{node.channel}", tone),
+            Cell(f"{degrees[i][0]}/{degrees[i][1]}", tone),
             Cell("" if node.delta is None else f"{node.delta:+z.3f}",
                  level=None if node.delta is None else scale.level(node.delta)),
-            Cell(f"{degrees[i][0]}", "dim"),
-            Cell(f"{degrees[i][1]}", "dim"),
-            Cell("" if node.head is None else node.label, "dim"),
+            Cell("" if node.head is None else node.label, tone),
         )  # fmt: skip
         rows.append(Row(node.name, cells, "○" if i in off else " "))
     return rows

@@ -29,6 +29,8 @@ class Column:
     least: int = 10
     #: Left out where there is no room for it, rather than shortening others.
     optional: bool = False
+    #: Where there is room, it is at least so wide: what stands beside it stays where it is.
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)

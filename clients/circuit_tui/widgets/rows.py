@@ -162,7 +162,7 @@ class Rows(CellCanvas, can_focus=True):
     def _lay(self) -> None:
         room = self.size.width - 3
         wanted = [
-            max([width(c.heading), *(width(r.cells[i].text) for r in self._rows[:2000])])
+            max([c.room, width(c.heading), *(width(r.cells[i].text) for r in self._rows[:2000])])
             for i, c in enumerate(self._columns)
         ]
         shown = list(range(len(self._columns)))

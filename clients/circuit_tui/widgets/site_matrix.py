@@ -6,7 +6,6 @@ A cell has the number of kept nodes, on the colour of the largest ablation delta
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from rich.style import Style
 from textual import events
 from textual.binding import BindingType
 from textual.message import Message
@@ -21,7 +20,6 @@ from circuit_tui.paint.look import Look
 from circuit_tui.paint.palette import dim, heat, selected
 
 _GUTTER: Final = 7
-_CURSOR: Final = Style(bold=True)
 _COLUMNS: Final = 8
 _SHORTEST: Final = ("a.in", "q", "k", "v", "a.out", "m.in", "mlp", "m.out")
 _SHORT: Final = {
@@ -102,20 +100,16 @@ class MatrixView(CellCanvas, can_focus=True):
                 x = _GUTTER + c * columns
                 is_here = (r, c) == self.cursor
                 if cell is None:
-                    style = selected(self.look) if is_here else dim(self.look)
-                    dot = "." if self.look.ascii_only else "·"
-                    cells.text(x, y, pad(dot, columns - 1, "right"), self.ink(style))
-                    continue
-                level = colors.level(cell.strongest or 0.0, self._scale)
-                sign = colors.sign(level, signed=True) if self.look.few_colors else ""
-                text = pad(f"{cell.n_nodes}{sign} ", columns - 1, "right")
-                cells.text(x, y, text, self.ink(colors.background(level)))
+                    said, style = "." if self.look.ascii_only else "·", dim(self.look)
+                else:
+                    level = colors.level(cell.strongest or 0.0, self._scale)
+                    sign = colors.sign(level, signed=True) if self.look.few_colors else ""
+                    said, style = f"{cell.n_nodes}{sign}", colors.background(level)
+                cells.text(x, y, pad(f"{said} ", columns - 1, "right"), self.ink(style))
                 if is_here:  # beside the number, so that its colour stays to be read
-                    cursor = "[" + text.strip() + "]"
-                    at = x + columns - 1 - len(cursor)
-                    cells.text(at, y, cursor, self.ink(colors.background(level) + _CURSOR))
-                    cells.put(at, y, "[", self.ink(selected(self.look)))
-                    cells.put(at + len(cursor) - 1, y, "]", self.ink(selected(self.look)))
+                    right = x + columns - 2
+                    cells.put(right - len(said) - 1, y, "[", self.ink(selected(self.look)))
+                    cells.put(right, y, "]", self.ink(selected(self.look)))
 
     def _columns(self, room: int) -> int:
         n = max(1, len(self._matrix.kinds))

@@ -233,8 +233,14 @@ async def test_a_narrow_terminal_shows_panes_behind_tabs(tmp_path: Path) -> None
     async with running(tmp_path, circuit=PLACE, size=(80, 24)) as (app, pilot, _):
         await opened(pilot, app)
         assert "[picture]" in screen_text(app)
+        await pilot.press("tab")  # to the list under the matrix
+        assert app.focused is app.screen.query_one("#nodes", Rows)
+        assert "[picture]" in screen_text(app)
         await pilot.press("tab")
         assert "[node]" in screen_text(app)
+        await pilot.press("shift+tab")
+        assert app.focused is app.screen.query_one("#nodes", Rows)
+        await pilot.press("tab")
         await pilot.resize_terminal(120, 40)
         await until(pilot, lambda: "[node]" not in screen_text(app))
 

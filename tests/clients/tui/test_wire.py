@@ -1,6 +1,4 @@
-"""Fewer bytes, the same screen: what a terminal shows after each is compared cell by cell."""
-
-import re
+"""Fewer bytes, the same screen: what a terminal then shows is compared cell by cell."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,73 +6,116 @@ from rich.color import Color, ColorSystem
 from rich.segment import Segment
 from rich.style import Style
 
-from circuit_tui.wire import said
+from circuit_client.render.text_width import char_width
+from circuit_tui.wire import PLAIN, Wire, codes_of
+from small_terminal import SmallTerminal
 
+WIDTH, HEIGHT = 14, 4
+PAPER = Color.from_rgb(1, 2, 3)
 COLORS = st.one_of(
     st.none(),
     st.sampled_from(["red", "bright_blue", "color(214)"]).map(Color.parse),
-    st.tuples(*[st.integers(0, 255)] * 3).map(lambda c: Color.from_rgb(*c)),
+    st.sampled_from([(0, 0, 0), (255, 200, 110), (1, 2, 3)]).map(lambda c: Color.from_rgb(*c)),
 )
 STYLES = st.builds(
-    lambda color, back, bold, under: Style(
-        color=color, bgcolor=back, bold=bold or None, underline=under or None
+    lambda color, back, bold, faint, under: Style(
+        color=color, bgcolor=back, bold=bold or None, dim=faint or None, underline=under or None
     ),
-    *(COLORS, COLORS, st.booleans(), st.booleans()),
+    *(COLORS, COLORS, st.booleans(), st.booleans(), st.booleans()),
 )
-SEGMENTS = st.lists(
-    st.builds(Segment, st.sampled_from(["a", " ", "  ", "heat ", "×"]), STYLES, st.none()),
-    max_size=8,
+TEXTS = st.one_of(
+    st.text(st.sampled_from("ab ×⣿漢"), max_size=8), st.integers(0, WIDTH).map(lambda n: " " * n)
+)
+ROWS = st.lists(st.builds(Segment, TEXTS, STYLES), max_size=4).map(lambda row: _cut(row))
+FRAMES = st.lists(
+    st.lists(st.tuples(st.integers(0, HEIGHT - 1), ROWS), max_size=5), min_size=1, max_size=5
 )
 
 
-def cells(data: str) -> list[tuple[str, frozenset[str]]]:
-    """A terminal in a few lines: each character with the codes in force, blanks by what shows."""
-    state: dict[str, str] = {}
-    found: list[tuple[str, frozenset[str]]] = []
-    for match in re.finditer(r"\x1b\[([\d;]*)m|(.)", data):
-        if match[2] is not None:
-            visible = dict(state)
-            if match[2] == " " and "4" not in state:
-                visible = {k: v for k, v in state.items() if k == "back"}
-            found.append((match[2], frozenset(visible.items())))
-            continue
-        codes = match[1].split(";") if match[1] else ["0"]
-        while codes:
-            code = codes.pop(0)
-            if code == "0":
-                state = {}
-            elif code in ("38", "48"):
-                n = 2 if codes[0] == "5" else 4
-                state["front" if code == "38" else "back"] = ";".join(codes[:n])
-                del codes[:n]
-            elif code in ("1", "4"):
-                state[code] = code
-            else:
-                is_front = code[0] in "39" and len(code) == 2
-                state["front" if is_front else "back"] = code
-    assert not state  # what comes after begins plain
-    return found
+def _cut(row: list[Segment]) -> list[Segment]:
+    """A row of exactly the terminal's width, as Textual makes them."""
+    room, cut = WIDTH, []
+    for segment in row:
+        text = ""
+        for char in segment.text:
+            if char_width(char) <= room:
+                text, room = text + char, room - char_width(char)
+        cut.append(Segment(text, segment.style))
+    return [*cut, Segment(" " * room, Style(bgcolor=PAPER))]
 
 
-@given(SEGMENTS, st.sampled_from([ColorSystem.TRUECOLOR, ColorSystem.EIGHT_BIT]))
-def test_a_terminal_shows_the_same(segments: list[Segment], system: ColorSystem) -> None:
-    usual = "".join(
-        s.style.render(s.text, color_system=system) if s.style else s.text for s in segments
-    )
-    assert cells(said(segments, system)) == cells(usual)
+def _expected(row: list[Segment], system: ColorSystem | None) -> list[tuple[str, object]]:
+    cells: list[tuple[str, object]] = []
+    for text, style, _ in row:
+        foreground, background, attributes = codes_of(style, system) if style else PLAIN
+        for char in text:
+            seen = frozenset(attributes)
+            if char == " ":  # of a blank nobody sees more than what lies behind, and lines
+                seen &= {"4"}
+            look = (foreground if char != " " or seen else "", background, seen)
+            if char == " " and seen:
+                look = (foreground, background, frozenset(attributes))
+            cells.append((char, look))
+            cells += [("", look)] * (char_width(char) - 1)
+    return cells
 
 
-def test_what_stays_is_not_said_again() -> None:
-    paper = Color.from_rgb(1, 2, 3)
-    words = [
-        Segment("a", Style(color=Color.from_rgb(9, 9, 9), bgcolor=paper)),
-        Segment("   ", Style(color=Color.from_rgb(7, 7, 7), bgcolor=paper)),
-        Segment("b", Style(color=Color.from_rgb(8, 8, 8), bgcolor=paper)),
-    ]
-    expected = "\x1b[38;2;9;9;9;48;2;1;2;3ma   \x1b[38;2;8;8;8mb\x1b[0m"
-    assert said(words, ColorSystem.TRUECOLOR) == expected
+@given(FRAMES, st.sampled_from([ColorSystem.TRUECOLOR, ColorSystem.STANDARD, None]), st.booleans())
+def test_a_terminal_shows_each_frame_as_it_was_meant(
+    frames: list[list[tuple[int, list[Segment]]]], system: ColorSystem | None, erases: bool
+) -> None:
+    wire, terminal = Wire(erases=erases), SmallTerminal(WIDTH, HEIGHT)
+    wire.resize(WIDTH, HEIGHT)
+    meant: dict[int, list[tuple[str, object]]] = {}
+    for frame in frames:
+        terminal.feed(wire.write([(y, 0, row) for y, row in frame], system))
+        meant |= {y: _expected(row, system) for y, row in frame}
+        for y, cells in meant.items():
+            assert terminal.row(y) == cells
+
+
+def test_what_is_shown_already_is_not_sent_again() -> None:
+    wire = Wire()
+    wire.resize(WIDTH, HEIGHT)
+    row = [Segment("a", Style(color="red")), Segment(" b")]
+    assert wire.write([(0, 0, row)], ColorSystem.STANDARD) == "\x1b[0m\x1b[1;1H\x1b[31ma \x1b[mb"
+    assert wire.write([(0, 0, row)], ColorSystem.STANDARD) == ""
+    moved = [Segment("a", Style(color="red")), Segment(" c")]
+    assert wire.write([(0, 0, moved)], ColorSystem.STANDARD) == "\x1b[1;3Hc"
+
+
+def test_all_of_it_is_sent_to_a_terminal_of_another_size_and_when_asked_for() -> None:
+    wire = Wire()
+    row = [(0, 0, [Segment("ab")])]
+    wire.resize(WIDTH, HEIGHT)
+    assert "ab" in wire.write(row, None)
+    wire.resize(WIDTH, HEIGHT)
+    assert wire.write(row, None) == ""
+    wire.resize(WIDTH + 1, HEIGHT)
+    assert "ab" in wire.write(row, None)
+    wire.forget()
+    assert "ab" in wire.write(row, None)
+
+
+def test_a_colour_is_said_once_for_all_that_has_it() -> None:
+    wire = Wire()
+    wire.resize(WIDTH, HEIGHT)
+    gold, sea = Style(color="#ffc86e"), Style(color="#1e5a90")
+    rows = [(y, 0, [Segment("g", gold), Segment("s", sea)]) for y in range(HEIGHT)]
+    sent = wire.write(rows, ColorSystem.TRUECOLOR)
+    assert sent.count("38;2;255;200;110") == 1
+    assert sent.count("38;2;30;90;144") == 1
+
+
+def test_whoever_writes_next_writes_plainly() -> None:
+    wire = Wire()
+    wire.resize(WIDTH, HEIGHT)
+    wire.write([(0, 0, [Segment("a", Style(bold=True))])], ColorSystem.STANDARD)
+    assert wire.leave() == "\x1b[0m"
 
 
 def test_without_colours_only_the_text_is_said() -> None:
+    wire = Wire()
+    wire.resize(WIDTH, HEIGHT)
     segments = [Segment("a", Style(color="red", bold=True)), Segment("b")]
-    assert said(segments, None) == "ab"
+    assert wire.write([(0, 0, segments)], None) == "\x1b[0m\x1b[1;1Hab"
