@@ -19,7 +19,7 @@ from circuit_tui.names import TokenNames
 from circuit_tui.offering import OfferingDaemon
 from circuit_tui.options import Options
 from circuit_tui.paint.look import detect_look
-from circuit_tui.saying import said
+from circuit_tui.saying import said, sentence
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
@@ -214,11 +214,15 @@ class CircuitApp(Exporting, OfferingDaemon):
             if self.scene.circuit == scene.circuit:
                 self.take_loaded(Loaded(shown))
                 model = describe(shown.circuit.model)
-                self.link.ask(self, "model", model, described, otherwise=lambda _: None)
+                self.link.ask(self, "model", model, described, otherwise=absent)
 
         def described(model: "ModelDescription") -> None:
             if self.loaded is not None and self.loaded.shown.circuit.model == model.model:
                 self.take_loaded(self.loaded.with_model(model))
+
+        def absent(error: "CircuitError") -> None:
+            if self.loaded is not None and self.scene.circuit == scene.circuit:
+                self.take_loaded(self.loaded.without_model(sentence(error)))
 
         def failed(error: "CircuitError") -> None:
             self.load_error = error
@@ -281,8 +285,6 @@ class CircuitApp(Exporting, OfferingDaemon):
         if self.page is not None and self.page.is_mounted:
             self.page.hear_link(before, message.state)
         self.offer_daemon(message.state)
-        if message.state.phase == "refused" and before.phase != "refused" and message.state.error:
-            self.on_problem(Problem(message.state.error))
 
     def on_problem(self, message: Problem) -> None:
         """Say what went wrong, what was found, and what to do."""

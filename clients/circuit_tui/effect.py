@@ -64,8 +64,9 @@ class Effect:
     now: Score | None = None
     sides_found: tuple[Side, ...] = ()
     sides_now: tuple[Side, ...] = ()
-    #: Why what is switched cannot be measured.
+    #: Why what is switched cannot be measured, and why there is no example to show it on.
     refused: str | None = None
+    no_example: str | None = None
 
 
 def found_score(loaded: Loaded) -> Score:

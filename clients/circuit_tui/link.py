@@ -153,7 +153,7 @@ class Link:
         self._is_open = asyncio.Event()
         #: Set while this client is attached to the session: until then nothing is changed in it.
         self._has_joined = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         #: The question in flight of each slot, by its asker.
         self._slots: dict[tuple[int, str], asyncio.Task[None]] = {}
         self._waits: dict[object, Wait] = {}
@@ -183,29 +183,47 @@ class Link:
             await self._source.aclose()
 
     async def _keep_connected(self) -> None:
-        from circuit_protocol.errors import CircuitError, ConnectError, InvalidRequest
+        """Connect; and anew whenever what is there now will not have us, until something will."""
+        while True:
+            source = self._source = await self._reach()
+            self._tell(phase="open", endpoint=source.endpoint, error=None)
+            refusal = await self._watch(source)
+            self._source = None
+            self._is_open.clear()
+            self._has_joined.clear()
+            self._tell(phase="refused", status=None, error=refusal)
+            await source.aclose()
+
+    async def _reach(self) -> Source:
+        from circuit_protocol.errors import CircuitError, ConnectError
 
         attempt = 0
-        while self._source is None:
+        while True:
             try:
-                self._source = await self._connect()
+                return await self._connect()
             except ConnectError as e:
                 if self.state.phase != "starting":
                     self._tell(phase="absent", error=e)
-            except (CircuitError, InvalidRequest, OSError) as e:
+            except (CircuitError, OSError) as e:
                 self._tell(phase="refused", error=_as_error(e))
-            if self._source is None:
-                await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
-                attempt += 1
-        self._tell(phase="open", endpoint=self._source.endpoint, error=None)
-        await self._watch(self._source)
+            await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+            attempt += 1
 
-    async def _watch(self, source: Source) -> None:
-        """Notice when the line is lost and when it is back, perhaps to another daemon."""
+    async def _watch(self, source: Source) -> "CircuitError":
+        """Notice when the line is lost and when it is back, perhaps to another daemon; ends with
+        why, if that one refuses us for good.
+        """
         following: asyncio.Task[None] | None = None
         followed: str | None = None  # the daemon whose session that is
         asked_s = -_STATUS_EVERY_S
+        asking: asyncio.Task[CircuitError | None] | None = None
         while True:
+            if asking is not None and asking.done():
+                if (refusal := asking.result()) is not None:
+                    if following is not None:
+                        following.cancel()
+                    return refusal
+                asking = None
             if source.is_open:
                 # One that was killed may be back, as another, before this looks again.
                 if not self._is_open.is_set() or source.welcome.instance != followed:
@@ -217,29 +235,34 @@ class Link:
                     if following is not None:
                         following.cancel()
                     following = self._spawn(self._follow_session(source))
-                if time.monotonic() - asked_s >= _STATUS_EVERY_S:
-                    asked_s = time.monotonic()
-                    self._spawn(self._ask_status(source))
             elif self._is_open.is_set():
                 self._is_open.clear()
                 self._has_joined.clear()
                 self._tell(phase="lost", status=None)
+            # Also where the line is lost: the answer says so if it will never be back.
+            if asking is None and time.monotonic() - asked_s >= _STATUS_EVERY_S:
+                asked_s = time.monotonic()
+                asking = self._spawn(self._ask_status(source))
             await asyncio.sleep(_WATCH_EVERY_S)
 
-    async def _ask_status(self, source: Source) -> None:
+    async def _ask_status(self, source: Source) -> "CircuitError | None":
+        """Ask how the daemon does; the error, if it is one that asking again cannot mend."""
         from circuit_client.verbs.daemon import status
-        from circuit_protocol.errors import CircuitError
+        from circuit_protocol.errors import CircuitError, Forbidden, UnsupportedVersion
 
         asked_s = time.monotonic()
         try:
             report = await source.submit(status()).result()
+        except (UnsupportedVersion, Forbidden) as e:
+            return e
         except CircuitError:
-            return  # the watch notices a line that is lost
+            return None  # the watch notices a line that is lost
         latency_s = time.monotonic() - asked_s
         if self.state.latency_s is None:
             self._tell(status=report, latency_s=latency_s)
         else:
             self._tell(status=report)
+        return None
 
     def _tell(self, **changes: Any) -> None:
         state = replace(self.state, **changes)
@@ -247,7 +270,7 @@ class Link:
             self.state = state
             self._app.post_message(LinkChanged(state))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -300,7 +323,12 @@ class Link:
         during: Callable[[E], Any] | None,
         otherwise: Callable[["CircuitError"], Any] | None,
     ) -> None:
-        from circuit_protocol.errors import Cancelled, CircuitError, ConnectError
+        from circuit_protocol.errors import (
+            Cancelled,
+            CircuitError,
+            ConnectError,
+            UnsupportedVersion,
+        )
 
         token = asyncio.current_task()
         if what is not None:
@@ -323,6 +351,10 @@ class Link:
                         continue  # asked again when the daemon is back, or of its successor
                     self._deliver(asker, otherwise or self.show_problem, e)
                     return
+                except UnsupportedVersion:
+                    # The link says so, and asks this of the next daemon that will have us.
+                    self._is_open.clear()
+                    continue
                 finally:
                     stream.cancel()
                 if what is None or not place[1].startswith("job"):

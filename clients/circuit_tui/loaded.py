@@ -21,6 +21,8 @@ class Loaded:
 
     shown: CircuitShown
     model: ModelDescription | None = None
+    #: Why the model is not here, if it will not come.
+    absent: str = ""
 
     @cached_property
     def d_head(self) -> int | None:
@@ -82,7 +84,11 @@ class Loaded:
 
     def with_model(self, model: ModelDescription) -> "Loaded":
         """The same with what its model says."""
-        return replace(self, model=model)
+        return replace(self, model=model, absent="")
+
+    def without_model(self, why: str) -> "Loaded":
+        """The same, its model not being here."""
+        return replace(self, model=None, absent=why)
 
 
 def node_id(loaded: Loaded, index: int) -> NodeId:

@@ -19,6 +19,7 @@ from circuit_tui.effect import (
     sides_call,
 )
 from circuit_tui.loaded import Loaded
+from circuit_tui.saying import sentence
 
 if TYPE_CHECKING:
     from circuit_protocol.errors import CircuitError
@@ -36,6 +37,8 @@ class Measuring:
         self._loaded: Loaded | None = None
         self._pair: TaskTokens | None = None
         self._switched = NONE_SWITCHED
+        #: Whether the loss of what is switched is asked for; the example waits for it.
+        self._is_scoring = False
 
     def follow(self, loaded: Loaded | None, switched: Switched) -> None:
         """Measure if the circuit or what is switched is another."""
@@ -74,22 +77,29 @@ class Measuring:
         link = self._app.link
         if switched.is_nothing:
             link.drop(self._app, "score")
-            self._set(replace(self.effect, now=None, sides_now=()))
+            self._is_scoring = False
+            self._set(replace(self.effect, now=None, sides_now=(), refused=None))
             link.drop(self._app, "sides")
             return
 
         def scored(answer: CircuitDerived | AblateAnswer) -> None:
+            self._is_scoring = False
             if self._loaded is not None and self._loaded.id == loaded.id:
                 self._set(replace(self.effect, now=read_score(answer), refused=None))
+                self._ask_sides()
 
         def refused(error: "CircuitError") -> None:
-            self._set(replace(self.effect, now=None, refused=str(error.message)))
+            self._is_scoring = False
+            self._set(replace(self.effect, now=None, refused=sentence(error)))
+            self._ask_sides()
 
+        # The loss first: the example's forward pass would take its cores from it.
+        link.drop(self._app, "sides")
+        self._is_scoring = True
         link.ask(
             self._app, "score", score_call(loaded, switched), scored,
             what="measuring", otherwise=refused,
         )  # fmt: skip
-        self._ask_sides()
 
     def _ask_pair(self) -> None:
         loaded = self._loaded
@@ -103,7 +113,7 @@ class Measuring:
             self._learn_names([*pair.tokens.ravel().tolist(), *pair.answers.ravel().tolist()])
             self._app.link.ask(
                 self._app, "sides found", sides_call(loaded, NONE_SWITCHED, pair), found,
-                otherwise=lambda _: None,
+                otherwise=absent,
             )  # fmt: skip
 
         def found(answer: ForwardAnswer) -> None:
@@ -111,15 +121,19 @@ class Measuring:
                 return
             sides = read_sides(answer, self._pair)
             self._learn_names([t for side in sides for t, _ in side.top])
-            self._set(replace(self.effect, sides_found=sides, sides_now=()))
+            self._set(replace(self.effect, sides_found=sides, sides_now=(), no_example=None))
             self._ask_sides()
 
+        def absent(error: "CircuitError") -> None:
+            if self._loaded is not None and self._loaded.id == loaded.id:
+                self._set(replace(self.effect, no_example=sentence(error)))
+
         call = sample(circuit.task, circuit.model, n=1, seed=self.example)
-        self._app.link.ask(self._app, "pair", call, drawn, otherwise=lambda _: None)
+        self._app.link.ask(self._app, "pair", call, drawn, otherwise=absent)
 
     def _ask_sides(self) -> None:
         loaded, pair = self._loaded, self._pair
-        if loaded is None or pair is None or self._switched.is_nothing:
+        if loaded is None or pair is None or self._switched.is_nothing or self._is_scoring:
             return
 
         def answered(answer: ForwardAnswer) -> None:

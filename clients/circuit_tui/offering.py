@@ -1,4 +1,7 @@
-"""What the app does while there is no daemon: it says so, offers to start one, and does."""
+"""What the app does while there is no daemon: it says so, offers to start one, and does.
+
+One that will not talk to this client is as good as none: that is said in the same place.
+"""
 
 import os
 
@@ -7,6 +10,7 @@ from textual.app import App
 from circuit_protocol.errors import CircuitError
 from circuit_tui.link import Link, LinkState, Problem
 from circuit_tui.options import Options
+from circuit_tui.saying import said
 from circuit_tui.screens.no_daemon import NoDaemon
 
 
@@ -15,20 +19,29 @@ class OfferingDaemon(App[None]):
 
     options: Options
     link: Link
-    _has_offered = False
+    #: What was said and answered: it is not said again.
+    _offered: CircuitError | None = None
 
     def offer_daemon(self, state: LinkState) -> None:
         """Offer to start a daemon while none is there; take the offer back once one is."""
         offered = isinstance(self.screen, NoDaemon)
-        if state.phase == "open" and offered:
-            self.pop_screen()
-        elif state.phase == "absent" and not self._has_offered and state.error is not None:
-            self._has_offered = True
-            can_start = self.options.endpoint is None and not os.environ.get("CIRCUIT_ENDPOINT")
-            error = state.error
-            lines = [f"{error.message[:1].upper()}{error.message[1:]}."]
-            lines += [f"Asked: {error.asked}"] if error.asked else []
-            lines += [f"{error.hint}."] if error.hint and not can_start else []
+        if state.phase == "open":
+            self._offered = None
+            if offered:
+                self.pop_screen()
+        elif state.phase in ("absent", "refused") and state.error is not None:
+            error, before = state.error, self._offered
+            if before is not None and type(before) is type(error):
+                return
+            if offered:
+                self.pop_screen()
+            self._offered = error
+            can_start = state.phase == "absent" and (
+                self.options.endpoint is None and not os.environ.get("CIRCUIT_ENDPOINT")
+            )
+            lines = said(error)
+            if can_start and error.hint:
+                lines.pop()  # the offer is the next step
 
             def answered(is_yes: bool | None) -> None:
                 if is_yes:

@@ -17,6 +17,12 @@ def said(error: CircuitError) -> list[str]:
     return lines
 
 
+def sentence(error: CircuitError) -> str:
+    """An error in one line: what happened and what to do."""
+    hint = f": {error.hint[:1].lower()}{error.hint[1:]}" if error.hint else ""
+    return f"{error.message}{hint}"
+
+
 def explained(error: CircuitError, call: Call) -> CircuitError:
     """The same error, unless it means that the daemon is older than this client."""
     name = str(call.request.__struct_config__.tag)

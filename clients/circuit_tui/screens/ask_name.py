@@ -7,6 +7,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from circuit_tui.widgets.one_line import OneLine
+
 
 class AskName(ModalScreen[str | None]):
     """Ends with the text, or None."""
@@ -27,7 +29,7 @@ class AskName(ModalScreen[str | None]):
         """Question and line."""
         with Vertical():
             yield Static(self._question, markup=False)
-            yield Input(self._text)
+            yield OneLine(self._text)
 
     @on(Input.Submitted)
     def answer(self, message: Input.Submitted) -> None:

@@ -32,6 +32,7 @@ from circuit_tui.views.catalogue import (
     task_rows,
 )
 from circuit_tui.views.table import as_text
+from circuit_tui.widgets.one_line import OneLine
 from circuit_tui.widgets.panes import Pane, PaneTabs
 from circuit_tui.widgets.rows import Rows
 
@@ -81,7 +82,7 @@ class Catalogue(Page):
                 yield Pane("tasks", Rows(TASK_COLUMNS, empty=waiting, id="tasks"), id="tasks-pane")
             yield Pane(
                 "circuits",
-                Input(placeholder="words of a task, sweep, verdict or id", id="words"),
+                OneLine(placeholder="words of a task, sweep, verdict or id", id="words"),
                 Rows(CIRCUIT_COLUMNS, empty=waiting, id="circuits"),
                 Static(id="about", markup=False),
                 id="circuits-pane",

@@ -154,7 +154,12 @@ class CircuitPage(Operating):
             lines.show([[Cell(text, "bad" if error else "note")]])
             return
         line = headline(loaded.shown)
-        if not loaded.is_measured:
+        if not loaded.graph.nodes:
+            said = "  it keeps no node: press 1 for another circuit, 6 to find one"
+            line = [*line[:1], Cell(said, "note"), *line[1:]]
+        elif loaded.absent:
+            line = [*line[:1], Cell(f"  without its model: {loaded.absent}", "bad")]
+        elif not loaded.is_measured:
             line = [*line, Cell("  its parts are not measured: press i", "note")]
         lines.show([line])
 
@@ -191,7 +196,9 @@ class CircuitPage(Operating):
             return
         off = loaded.off(self.scene.switched)
         scale = self._picture.block_scale
-        table.fill(layer_rows(loaded.blocks, loaded.graph, off, scale), empty="an empty circuit")
+        table.fill(
+            layer_rows(loaded.blocks, loaded.graph, off, scale), empty="the circuit is empty"
+        )
         row = table.current
         self._block = row.key if row else None
 
@@ -233,7 +240,7 @@ class CircuitPage(Operating):
                 self.query_one("#graph", Picture).show(
                     picture, selected=selected, keep_view=keep_view
                 )
-                title = f"graph of {self._block}"
+                title = f"graph of {self._block}" if self._block else title
             case "ego":
                 picture, selected, is_cut = self._picture.ego(
                     self.scene.node, off, self.circuit_app.look

@@ -32,6 +32,7 @@ from circuit_tui.views.compare import COLUMNS, comparison_rows, share_line
 from circuit_tui.views.passages import Passage, strongest
 from circuit_tui.views.table import Cell, as_text
 from circuit_tui.widgets.lines import Lines
+from circuit_tui.widgets.one_line import OneLine
 from circuit_tui.widgets.panes import Pane, PaneTabs
 from circuit_tui.widgets.passages import Passages
 from circuit_tui.widgets.rows import Rows
@@ -102,8 +103,8 @@ class ComparePage(Page):
                         id="changes-pane",
                     )
             with Vertical(id="prompts"):
-                yield Input(placeholder="prompt A", id="prompt-0")
-                yield Input(placeholder="prompt B", id="prompt-1")
+                yield OneLine(placeholder="prompt A", id="prompt-0")
+                yield OneLine(placeholder="prompt B", id="prompt-1")
                 yield Passages(look=look, id="texts")
 
     def on_mount(self) -> None:

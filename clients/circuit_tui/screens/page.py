@@ -12,6 +12,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -22,6 +23,7 @@ from circuit_tui.loaded import Loaded
 from circuit_tui.state import Event, Scene
 from circuit_tui.widgets.key_bar import KeyBar
 from circuit_tui.widgets.panes import Pane, PaneTabs
+from circuit_tui.widgets.too_small import TooSmall
 from circuit_tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ E = TypeVar("E")
 R = TypeVar("R")
 
 
+#: In fewer columns or lines than these nothing can be read.
+LEAST: Final = (40, 10)
 #: Below so many columns panes become tabs; from so many on there is room to spare.
 NARROW: Final = 100
 VAST: Final = 160
@@ -77,6 +81,7 @@ class Page(Screen[None]):
         yield TopBar(self.TITLE_TEXT, ascii_only=self.circuit_app.options.ascii)
         yield from self.compose_page()
         yield KeyBar(look=self.circuit_app.look)
+        yield TooSmall(*LEAST)
 
     def compose_page(self) -> ComposeResult:
         """The page's own widgets."""
@@ -91,16 +96,17 @@ class Page(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Catch up with what changed meanwhile, the terminal's size included."""
-        self._take_width(self.app.size.width)
+        self._take_size(self.app.size)
         self.refresh_page()
 
     def on_resize(self, event: events.Resize) -> None:
         """Panes become tabs where there is no room for all of them."""
-        self._take_width(event.size.width)
+        self._take_size(event.size)
 
-    def _take_width(self, columns: int) -> None:
-        self.set_class(columns < NARROW, "-narrow")
-        self.set_class(columns >= VAST, "-vast")
+    def _take_size(self, size: Size) -> None:
+        self.set_class(size.width < NARROW, "-narrow")
+        self.set_class(size.width >= VAST, "-vast")
+        self.set_class(size.width < LEAST[0] or size.height < LEAST[1], "-tiny")
 
     def refresh_page(self) -> None:
         """Show the link and, if it is another one than last seen, the scene."""

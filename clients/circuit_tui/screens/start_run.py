@@ -15,6 +15,7 @@ from circuit_protocol.errors import InvalidRequest
 from circuit_tui.screens.page import Page
 from circuit_tui.starting import Kind, fields, request
 from circuit_tui.state import Scene
+from circuit_tui.widgets.one_line import OneLine
 
 _TITLES: Final[dict[Kind, str]] = {
     "prune": "Find circuits. This runs as a job: leaving does not stop it.",
@@ -58,7 +59,7 @@ class StartRun(ModalScreen[Call[Any, Any] | None]):
             with Grid():
                 for i, field in enumerate(self._fields):
                     yield Label(field.name)
-                    yield Input(field.text, id=f"field-{i}")
+                    yield OneLine(field.text, id=f"field-{i}")
             yield Static(id="hint", markup=False)
             yield Static(id="problem", markup=False)
             yield Button("start", id="start", variant="primary", compact=True)

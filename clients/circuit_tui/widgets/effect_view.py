@@ -55,7 +55,9 @@ class EffectView(Vertical):
             line = self.query_one(f"#effect-side-{n}", Lines)
             tokens = self.query_one(f"#effect-tokens-{n}", TokenHeat)
             if n > len(sides):
-                line.show([[Cell("waiting for an example", "dim")]] if n == 1 else [])
+                why, tone = effect.no_example, "bad" if effect.no_example else "dim"
+                text = f" no example: {why}" if why else " waiting for an example"
+                line.show([[Cell(text, tone)]] if n == 1 else [])
                 tokens.show([], [])
                 continue
             side = sides[n - 1]

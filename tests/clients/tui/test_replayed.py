@@ -1,21 +1,11 @@
-"""Whole pages over a recorded session: what keys do, what is shown, and at which sizes."""
+"""Whole pages over a recorded session: what keys do, and what is shown."""
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from textual import events
-from textual.pilot import Pilot
-from textual.scrollbar import ScrollBar
-from textual.widget import Widget
 
 from circuit_protocol.session import SelectedNode
-from circuit_tui.app import CircuitApp
-from circuit_tui.options import ColorChoice, Options
-from circuit_tui.paint.scrollbars import PlainBars
 from circuit_tui.screens.start_run import StartRun
 from circuit_tui.state import Select
 from circuit_tui.widgets.lines import Lines
@@ -23,78 +13,12 @@ from circuit_tui.widgets.plot import Plot
 from circuit_tui.widgets.prompt import Prompt
 from circuit_tui.widgets.rows import Rows
 from circuit_tui.widgets.token_heat import TokenHeat
-
-DATA = Path(__file__).parents[2] / "data" / "tui"
-SESSION = DATA / "quote.session"
-CIRCUIT = "single_double_quote/shipped/34"
-TEXT = 'def greet(name):\n    return "hello'
-
-W = TypeVar("W", bound=Widget)
+from tui_replay import TEXT, alone, go, on, replayed, screen, typed, until
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither this terminal's colours nor this user's files."""
-    for name in ("NO_COLOR", "COLORTERM", "CIRCUIT_THEME", "COLORFGBG"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("STATE", "CONFIG", "CACHE", "RUNTIME"):
-        monkeypatch.setenv(f"CIRCUITD_{name}_DIR", str(tmp_path / name.lower()))
-
-
-@asynccontextmanager
-async def replayed(
-    size: tuple[int, int] = (130, 42), color: ColorChoice = "truecolor", *, plain: bool = False
-) -> AsyncIterator[tuple[CircuitApp, Pilot[None]]]:
-    """The app over the recording, the circuit on screen."""
-    options = Options(replay=SESSION, circuit=CIRCUIT, color=color, ascii=plain, calm=True)
-    app = CircuitApp(options)
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await until(
-            pilot, lambda: app.loaded is not None and app.loaded.model is not None, "a circuit"
-        )
-        yield app, pilot
-
-
-async def until(pilot: Pilot[None], what, said: str) -> None:
-    """Wait until something is so; a test that waits for what never comes says for what."""
-    for _ in range(600):
-        await pilot.pause(0.01)
-        if what():
-            return
-    raise AssertionError(f"never came: {said}")
-
-
-def on(app: CircuitApp, kind: type[W], selector: str | None = None) -> W:
-    """The widget of the page in sight."""
-    assert app.page is not None
-    return app.page.query_one(kind) if selector is None else app.page.query_one(selector, kind)
-
-
-def screen(app: CircuitApp) -> str:
-    """The characters on the screen."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text.rstrip() for strip in strips) + "\n"
-
-
-async def go(app: CircuitApp, pilot: Pilot[None], key: str, place: str) -> None:
-    await pilot.press(key)
-    await until(pilot, lambda: app.page is not None and place == app.page.PLACE, place)
-    await pilot.pause()
-
-
-async def typed(app: CircuitApp, pilot: Pilot[None]) -> None:
-    """The text page with the recorded text, answered."""
-    await go(app, pilot, "f4", "text")
-    on(app, Prompt).load_text(TEXT)
-    await until(
-        pilot,
-        lambda: (
-            len(on(app, TokenHeat).tokens) > 5
-            and on(app, Rows, "#nodes").rows
-            and any(row.cells[2].text for row in on(app, Rows, "#next").rows)
-        ),
-        "losses, predictions and activations",
-    )
+def own_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone(monkeypatch, tmp_path)
 
 
 # ----------------------------------------------------------------------------------------- text
@@ -225,47 +149,3 @@ async def test_what_was_never_asked_is_said_and_the_session_goes_on() -> None:
         await until(pilot, lambda: "was not asked" in screen(app), "a sentence")
         on(app, Prompt).load_text(TEXT)
         await until(pilot, lambda: len(on(app, TokenHeat).tokens) > 5, "an answer")
-
-
-# ------------------------------------------------------------------------------------ snapshots
-
-LOOKS: tuple[tuple[int, int, ColorChoice], ...] = (
-    (80, 24, "none"),
-    (80, 24, "256"),
-    (120, 40, "256"),
-    (200, 60, "none"),
-    (200, 60, "truecolor"),
-)
-
-
-@pytest.mark.parametrize(("columns", "lines", "color"), LOOKS)
-async def test_pages_look_as_they_did(
-    monkeypatch: pytest.MonkeyPatch, columns: int, lines: int, color: ColorChoice
-) -> None:
-    """Compare with tests/data/tui/snapshots; `UPDATE_SNAPSHOTS=1` writes what is new."""
-    size = (columns, lines)
-    if color == "none":
-        monkeypatch.setattr(ScrollBar, "renderer", PlainBars)
-    async with replayed(size, color, plain=color == "none") as (app, pilot):
-        pages = []
-        await typed(app, pilot)
-        await pilot.press("tab")
-        await pilot.pause()
-        pages.append(screen(app))
-        await go(app, pilot, "f7", "card")
-        pages.append(screen(app))
-        await go(app, pilot, "f8", "plots")
-        await until(pilot, lambda: bool(on(app, Plot, "#first").series), "circuits by size")
-        await pilot.press("t", "right", "right")
-        await pilot.pause()
-        pages.append(screen(app))
-    seen = "\f".join(pages)
-    if color == "none":
-        assert seen.isascii()
-    for line in seen.splitlines():
-        assert len(line) <= size[0]
-    path = DATA / "snapshots" / f"{size[0]}x{size[1]}-{color}.txt"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(seen, encoding="utf-8")
-    assert seen == path.read_text(encoding="utf-8")
