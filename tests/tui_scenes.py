@@ -1,9 +1,10 @@
 """A scripted daemon with the paper's circuit in it, for tests of the terminal UI."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +20,8 @@ from circuit_tui.app import CircuitApp
 from circuit_tui.options import Options
 from made_circuits import quote_circuit, random_circuit
 from scripted_daemon import Out, Script, ScriptedDaemon, daemon
+
+R = TypeVar("R")
 
 QUOTE = quote_circuit()
 #: Names of tokens; all others are "?".
@@ -256,6 +259,11 @@ async def until(pilot: Pilot[None], holds: Callable[[], Any], *, tries: int = 60
             return
         await pilot.pause(0.02)
     raise AssertionError("the app did not come to that")
+
+
+async def asked(d: ScriptedDaemon, kind: type[R]) -> R:
+    """The next request of a kind: waited for in a thread, while the app goes on in the loop."""
+    return await asyncio.to_thread(d.wait_for, kind)
 
 
 async def opened(pilot: Pilot[None], app: CircuitApp) -> None:

@@ -79,6 +79,12 @@ class Switched:
         off = self.off - wanted if wanted <= self.off else self.off | wanted
         return replace(self, off=off)
 
+    def grown(self, nodes: Iterable[NodeId]) -> "Switched":
+        """All `nodes` added, or none of them if all of them were."""
+        wanted = frozenset(nodes)
+        is_there = wanted <= self.added
+        return replace(self, added=self.added - wanted if is_there else self.added | wanted)
+
 
 NONE_SWITCHED: Final = Switched()
 

@@ -8,6 +8,7 @@ from circuit_client.graph import Graph, graph_of
 from circuit_client.switching import HalfId, HeadId, NodeId, Part, Switched, off_nodes
 from circuit_client.views.layers import HalfBlock, half_blocks
 from circuit_protocol.circuit_replies import CircuitShown
+from circuit_protocol.errors import InvalidRequest, NotFound
 from circuit_protocol.replies import ModelDescription
 from circuit_protocol.session import SelectedNode
 
@@ -64,6 +65,24 @@ class Loaded:
         """Index of a node in the graph; None if the circuit does not keep it."""
         return None if node is None else self.graph.index.get((node.site, node.channel))
 
+    def check_node(self, node: NodeId) -> None:
+        """Raises NotFound or InvalidRequest, unless the model has this node and the circuit not."""
+        if node in {NodeId(n.site, n.channel) for n in self.graph.nodes}:
+            raise InvalidRequest(
+                "the circuit keeps this node already",
+                asked=describe_parts([node]),
+                hint="Select it and press space to switch it off and on",
+            )
+        widths = {s.site: s.width for s in self.model.sites} if self.model else {}
+        if widths and node.site not in widths:
+            raise NotFound.unknown("site", node.site, tuple(widths))
+        if widths and not 0 <= node.channel < widths[node.site]:
+            raise NotFound(
+                "this site has no such channel",
+                asked=describe_parts([node]),
+                hint=f"{node.site} has channels 0 to {widths[node.site] - 1}",
+            )
+
     def off(self, switched: Switched) -> frozenset[int]:
         """Indices of the nodes that are off."""
         found = off_nodes(switched, self.shown.circuit.nodes, self.d_head)
@@ -111,6 +130,17 @@ def describe_parts(parts: "Iterable[Part]") -> str:
             case _:
                 words.append(f"{_short(part.source)}→{_short(part.target)}")
     return ", ".join(words)
+
+
+def describe_switched(switched: Switched) -> str:
+    """What is switched in words; nothing if nothing is."""
+    words: list[str] = []
+    if switched.off:
+        kind = f" (at {switched.kind})" if switched.kind else ""
+        words.append(f"off: {describe_parts(switched.off)}{kind}")
+    if switched.added:
+        words.append(f"added: {describe_parts(switched.added)}")
+    return "   ".join(words)
 
 
 def _short(node: NodeId) -> str:

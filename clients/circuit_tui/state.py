@@ -10,7 +10,14 @@ from typing import Final
 
 from msgspec import UNSET
 
-from circuit_client.switching import NONE_SWITCHED, Part, Switched, as_interventions, read_switched
+from circuit_client.switching import (
+    NONE_SWITCHED,
+    NodeId,
+    Part,
+    Switched,
+    as_interventions,
+    read_switched,
+)
 from circuit_protocol.interventions import Intervention
 from circuit_protocol.messages import AblationKind
 from circuit_protocol.session import SelectedNode, SessionPatch, SessionState
@@ -68,6 +75,13 @@ class Toggle:
 
 
 @dataclass(frozen=True, slots=True)
+class Grow:
+    """Have nodes in the circuit that it does not keep, or no longer if all of them were added."""
+
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UseKind:
     """What a part that is off is held at; None: what the circuit holds its other nodes at."""
 
@@ -103,7 +117,7 @@ class Adopt:
     state: SessionState
 
 
-Event = Choose | Select | Toggle | UseKind | Mend | Undo | Redo | Write | Adopt
+Event = Choose | Select | Toggle | Grow | UseKind | Mend | Undo | Redo | Write | Adopt
 
 
 def step(scene: Scene, event: Event) -> Scene:
@@ -115,6 +129,8 @@ def step(scene: Scene, event: Event) -> Scene:
             return scene if node == scene.node else replace(scene, node=node)
         case Toggle(parts=parts):
             return _switch(scene, scene.switched.toggled(parts)) if parts else scene
+        case Grow(nodes=nodes):
+            return _switch(scene, scene.switched.grown(nodes)) if nodes else scene
         case UseKind(kind=kind):
             return _switch(scene, replace(scene.switched, kind=kind))
         case Mend():

@@ -18,7 +18,7 @@ from circuit_client.views.node import node_facts
 from circuit_protocol.session import SelectedNode
 from circuit_tui.effect import Effect
 from circuit_tui.keys import bindings
-from circuit_tui.loaded import Loaded, describe_parts
+from circuit_tui.loaded import Loaded, describe_switched
 from circuit_tui.screens.circuit_picture import PictureSource
 from circuit_tui.screens.operating import Operating
 from circuit_tui.state import Scene, Select
@@ -181,9 +181,7 @@ class CircuitPage(Operating):
     def show_effect(self, effect: Effect) -> None:
         """What is switched does something else."""
         app = self.circuit_app
-        said = describe_parts(self.scene.switched.off)
-        if self.scene.switched.kind and said:
-            said += f" (at {self.scene.switched.kind})"
+        said = describe_switched(self.scene.switched)
         self.query_one(EffectView).show(effect, app.names, switched=said)
         self.query_one("#effect-pane", Pane).note(what_colours_mean(effect))
 

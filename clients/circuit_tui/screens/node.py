@@ -18,7 +18,7 @@ from circuit_protocol.errors import CircuitError
 from circuit_protocol.session import SelectedNode
 from circuit_tui.effect import Effect
 from circuit_tui.keys import bindings
-from circuit_tui.loaded import Loaded, describe_parts
+from circuit_tui.loaded import Loaded, describe_switched
 from circuit_tui.paint.glyphs import glyphs
 from circuit_tui.pictures import scales_of
 from circuit_tui.screens.operating import Operating
@@ -133,7 +133,7 @@ class NodePage(Operating):
 
     def show_effect(self, effect: Effect) -> None:
         """One line of it."""
-        said = describe_parts(self.scene.switched.off)
+        said = describe_switched(self.scene.switched)
         line = score_line(effect, self.circuit_app.look, said)
         self.query_one("#score", Lines).show([line])
 
@@ -142,7 +142,9 @@ class NodePage(Operating):
         facts, links = self.query_one("#facts", Lines), self.query_one("#links", Rows)
         if loaded is None or index is None:
             text = "no node is selected" if node is None else f"{node.site}[{node.channel}]"
-            note = "" if node is None else "not in the circuit"
+            note = "" if node is None else "not in the circuit: A adds it"
+            if node is not None and NodeId(node.site, node.channel) in self.scene.switched.added:
+                note = "added to the circuit: A takes it out again"
             facts.show([[Cell(f" {text}", "strong")], [Cell(f" {note}", "dim")]])
             links.fill([])
             return

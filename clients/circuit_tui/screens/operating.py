@@ -4,15 +4,19 @@ from typing import ClassVar, Final
 
 from textual.binding import BindingType
 
-from circuit_client.switching import Part
+from circuit_client.notation import parse_nodes
+from circuit_client.switching import NodeId, Part
 from circuit_client.verbs.circuits import edit
 from circuit_protocol.circuit_replies import CircuitDerived
+from circuit_protocol.errors import CircuitError, InvalidRequest
 from circuit_protocol.messages import AblationKind
+from circuit_protocol.session import SelectedNode
 from circuit_tui.keys import bindings
+from circuit_tui.link import Problem
 from circuit_tui.loaded import Loaded, node_id
 from circuit_tui.screens.ask_name import AskName
 from circuit_tui.screens.page import Page
-from circuit_tui.state import Choose, Mend, Redo, Toggle, Undo, UseKind
+from circuit_tui.state import Choose, Grow, Mend, Redo, Select, Toggle, Undo, UseKind
 
 _KINDS: Final[tuple[AblationKind, ...]] = ("mean", "zero", "resample")
 
@@ -60,6 +64,39 @@ class Operating(Page):
         """The selected node's half block."""
         index = self._index()
         self._toggle(None if index is None or self.loaded is None else self.loaded.half_of(index))
+
+    def action_add_node(self) -> None:
+        """Ask for a node that the circuit does not keep; the selected one is offered, if it is."""
+        if self.loaded is None:
+            self.notify("Choose a circuit first: press 1.", severity="warning")
+            return
+        node = self.scene.node
+        if node is not None and NodeId(node.site, node.channel) in self.scene.switched.added:
+            self.do(Grow((NodeId(node.site, node.channel),)))
+            return
+        is_kept = node is None or self._index() is not None
+        text = "" if node is None or is_kept else f"{node.site}[{node.channel}]"
+        question = "Add which node? A site and a channel, such as 0.mlp.post_act[12]"
+        self.app.push_screen(AskName(question, text), self._add_named)
+
+    def _add_named(self, text: str | None) -> None:
+        loaded = self.loaded
+        if not text or loaded is None:
+            return
+        try:
+            nodes = tuple(NodeId(s.site, c) for s in parse_nodes(text) for c in s.channels or ())
+            if not nodes:
+                raise InvalidRequest(
+                    "which channel of it?", asked=text, hint="Nodes look like 2.mlp.post_act[3]"
+                )
+            for node in nodes:
+                loaded.check_node(node)
+        except CircuitError as e:
+            self.circuit_app.on_problem(Problem(e))
+            return
+        if not set(nodes) <= self.scene.switched.added:
+            self.do(Grow(nodes))
+        self.do(Select(SelectedNode(site=nodes[0].site, channel=nodes[0].channel)))
 
     def action_next_kind(self) -> None:
         """Another value for what is off."""

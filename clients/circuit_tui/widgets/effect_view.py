@@ -88,12 +88,12 @@ def score_line(effect: Effect, look: Look, switched: str) -> list[Cell]:
         line += [Cell(f" {arrow} ", "dim"), Cell(f"{now.loss:.3f}", "strong")]
         line.append(Cell(f" ({delta:+.3f})", tone))
     line += [Cell("   accuracy ", "dim"), *_accuracy(found, now, arrow)]
-    pairs = (now or found).n_pairs
-    line.append(Cell(f"   on {pairs} pairs" if pairs else "", "dim"))
     if effect.refused:
         line.append(Cell(f"   {effect.refused}", "bad"))
     elif switched:
-        line.append(Cell(f"   off: {switched}", "note"))
+        line.append(Cell(f"   {switched}", "note"))
+    pairs = (now or found).n_pairs
+    line.append(Cell(f"   on {pairs} pairs" if pairs else "", "dim"))
     return line
 
 

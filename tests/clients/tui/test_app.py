@@ -1,6 +1,5 @@
 """The app on a scripted daemon: choose, read, operate, undo, save, compare, share, and trouble."""
 
-import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,12 +17,13 @@ from circuit_tui.screens.circuit import CircuitPage
 from circuit_tui.screens.help import Help
 from circuit_tui.screens.jump import Jump
 from circuit_tui.screens.no_daemon import NoDaemon
+from circuit_tui.state import Choose, Select
 from circuit_tui.widgets.passages import Passages
 from circuit_tui.widgets.picture import Picture
 from circuit_tui.widgets.rows import Rows
 from circuit_tui.widgets.site_matrix import MatrixView
 from scripted_daemon import Out, daemon
-from tui_scenes import MODEL, QUOTE, app_for, opened, running, screen_text, scripts, until
+from tui_scenes import MODEL, QUOTE, app_for, asked, opened, running, screen_text, scripts, until
 
 PLACE = f"{QUOTE.circuit.task}/{QUOTE.summary.sweep}/{QUOTE.summary.label}"
 
@@ -76,7 +76,7 @@ async def test_switching_a_node_shows_its_cost_and_is_undone_and_done_again(tmp_
         await until(pilot, lambda: app.measuring.effect.now is not None)
         await pilot.press("M")
         await until(pilot, lambda: app.scene.switched.is_nothing)
-        request = d.wait_for(circuit_requests.EditCircuit)
+        request = await asked(d, circuit_requests.EditCircuit)
         assert sum(len(g.channels or ()) for g in request.drop) == 1
 
 
@@ -109,9 +109,9 @@ async def test_the_newest_press_wins_and_the_older_question_is_cancelled(tmp_pat
     async with running(tmp_path, circuit=PLACE, answers=answers) as (app, pilot, d):
         await opened(pilot, app)
         await pilot.press("space")
-        first = d.wait_for(circuit_requests.EditCircuit)
+        first = await asked(d, circuit_requests.EditCircuit)
         await pilot.press("b")
-        cancelled = d.wait_for(requests.Cancel)
+        cancelled = await asked(d, requests.Cancel)
         assert cancelled.target == first.id
         await until(pilot, lambda: any(w.what == "measuring" for w in app.link.state.waits))
         await pilot.press("escape")  # every wait can be cancelled
@@ -124,9 +124,39 @@ async def test_an_edited_circuit_is_saved_under_a_name(tmp_path: Path) -> None:
         await pilot.press("space", "s")
         await until(pilot, lambda: bool(app.screen.query(Input)))
         await pilot.press("ctrl+u", *"mine", "enter")
-        while not (request := d.wait_for(circuit_requests.EditCircuit)).save:
+        while not (request := await asked(d, circuit_requests.EditCircuit)).save:
             pass
         assert request.sweep == "mine"
+
+
+async def test_a_node_that_the_circuit_does_not_keep_is_added_and_taken_out(tmp_path: Path) -> None:
+    async def name(pilot: Any, app: Any, text: str) -> None:
+        await pilot.press("A")
+        await until(pilot, lambda: bool(app.screen.query(Input)))
+        app.screen.query_one(Input).value = text
+        await pilot.press("enter")
+
+    async with running(tmp_path, circuit=PLACE) as (app, pilot, d):
+        await opened(pilot, app)
+        await name(pilot, app, "1.attn.v[3]")
+        request = await asked(d, circuit_requests.EditCircuit)
+        assert [(g.site, g.channels) for g in request.add] == [("1.attn.v", (3,))]
+        assert app.scene.node == SelectedNode(site="1.attn.v", channel=3)
+        await until(pilot, lambda: "added: 1.attn.v[3]" in screen_text(app))
+        await pilot.press("A")  # the selected one again: out of it
+        await until(pilot, lambda: app.scene.switched.is_nothing)
+        await pilot.press("u")
+        assert app.scene.switched.added == {NodeId("1.attn.v", 3)}
+        for text, said in (
+            ("1.attn.nope[3]", "No site has this name."),
+            ("1.attn.v[4096]", "This site has no such channel."),
+            ("10.attn.v[656]", "The circuit keeps this node already."),
+            ("1.attn.v", "Which channel of it?"),
+        ):
+            app.do(Select(None))
+            await name(pilot, app, text)
+            await until(pilot, lambda said=said: said in list(app._notifications)[-1].message)
+        assert app.scene.switched.added == {NodeId("1.attn.v", 3)}
 
 
 async def test_views_of_the_circuit_follow_the_keys(tmp_path: Path) -> None:
@@ -275,8 +305,7 @@ async def test_a_lost_daemon_comes_back_and_the_state_is_kept(tmp_path: Path) ->
             assert app.scene.switched.is_nothing
             with daemon(tmp_path, scripts(), instance="second") as d:
                 await until(pilot, lambda: app.link.state.phase == "open")
-                # In a thread: the link that shall send it runs in this loop.
-                request = await asyncio.to_thread(d.wait_for, requests.UpdateSession)
+                request = await asked(d, requests.UpdateSession)
                 # Its fresh session is told what is looked at.
                 assert request.patch.circuit == QUOTE.summary.id
                 await until(pilot, lambda: not app.link.is_sharing)
@@ -301,8 +330,6 @@ async def test_a_refusal_is_a_sentence_with_a_next_step(tmp_path: Path) -> None:
 async def test_an_absent_circuit_is_said_where_it_would_stand(tmp_path: Path) -> None:
     async with running(tmp_path) as (app, pilot, _):
         await until(pilot, lambda: app.link.state.phase == "open")
-        from circuit_tui.state import Choose
-
         app.do(Choose(MODEL, "with_as", "feedfeed", 3))
         app.action_go("circuit")
         await until(pilot, lambda: app.load_error is not None)

@@ -24,6 +24,7 @@ from circuit_tui.state import (
     Adopt,
     Choose,
     Event,
+    Grow,
     Mend,
     Redo,
     Scene,
@@ -43,6 +44,7 @@ SHARED = st.one_of(NODES, HEADS, HALVES)
 PARTS = st.one_of(SHARED, st.builds(EdgeId, NODES, NODES))
 EVENTS = st.one_of(
     st.builds(Toggle, st.lists(PARTS, max_size=3).map(tuple)),
+    st.builds(Grow, st.lists(NODES, max_size=3).map(tuple)),
     st.builds(UseKind, st.sampled_from(["mean", "zero", "resample", None])),
     st.builds(Mend),
     st.builds(Undo),

@@ -1,6 +1,5 @@
 """What can go wrong around the terminal UI: each is a sentence with a next step."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -149,6 +148,6 @@ async def test_a_daemon_that_does_not_answer_is_asked_how_it_does_once(
         await opened(pilot, app)
         for _ in range(3):  # many looks at the line lie between
             await pilot.press("space")
-            await asyncio.to_thread(d.wait_for, circuit_requests.EditCircuit)
+            await asked(d, circuit_requests.EditCircuit)
             await pilot.press("u")
         assert len(asked) == 1
