@@ -171,7 +171,7 @@ def _samples(request: circuit_requests.NodeSamples, frames: list) -> Iterator[Ou
     pattern[:, :, 1], pattern[:, :, 3] = 0.75, 0.25
     yield (
         circuit_replies.NodeSampled(
-            id="x", site=request.site, channel=request.channel, mean=0.125,
+            id="x", site=request.site, channel=request.channel, mean=0.125, bias=0.375,
             quantiles=(-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0), bands=bands,
             task_tokens=pack(np.array([[1, 2, 4], [1, 3, 4]], np.int32), body),
             task_lengths=pack(np.array([3, 3]), body), task_activations=pack(values, body),

@@ -28,6 +28,11 @@ class NodeActivity(Answer[NodeSampled]):
         """Mean over the pretraining text: the value an ablated node is held at."""
         return self.raw.mean
 
+    @property
+    def bias(self) -> float | None:
+        """What the model adds to it whatever it reads; None where there is no such thing."""
+        return self.raw.bias
+
     @cached_property
     def quantiles(self) -> np.ndarray:
         """Quantiles over the pretraining text, [9], at `QUANTILES_AT`."""

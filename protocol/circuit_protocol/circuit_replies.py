@@ -151,6 +151,9 @@ class NodeSampled(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="cir
     Of a query, key or value on a task also `attention` [2m, T', keys], the pattern of its `head` on
     rows 0 to m-1 and n to n+m-1, of which the longest has T' tokens: by query and key; the sink,
     where there is one, is one more last key.
+
+    `bias` is what the model adds to the node whatever it reads, of a neuron before its activation
+    function; None where there is none, as at what a block reads.
     """
 
     site: str
@@ -163,6 +166,7 @@ class NodeSampled(Reply, frozen=True, kw_only=True, omit_defaults=True, tag="cir
     task_activations: Tensor | None = None
     head: int | None = None
     attention: Tensor | None = None
+    bias: float | None = None
 
 
 class CircuitExported(

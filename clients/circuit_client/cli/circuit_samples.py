@@ -85,6 +85,7 @@ def _document(answer: NodeActivity) -> Any:
         "site": raw.site,
         "channel": raw.channel,
         "mean": raw.mean,
+        "bias": raw.bias,
         "quantiles": raw.quantiles,
         "quantiles_at": answer.QUANTILES_AT,
         "bands": raw.bands,
@@ -103,9 +104,11 @@ def _sample_lines(answer: NodeActivity, names: dict[int, bytes], out: Output) ->
     scale = scale_for(values, "diverging")
     style = {"depth": out.depth, "theme": out.theme, "ascii_only": out.ascii_only}
     low, high = answer.quantiles[0], answer.quantiles[-1]
+    said = f"  mean {number(raw.mean)}, from {number(low)} to {number(high)}"
+    said += "" if raw.bias is None else f", bias {number(raw.bias)}"
     lines: list[Line] = [
         (Span(f"{raw.site}[{raw.channel}]", bold=True),
-         Span(f"  mean {number(raw.mean)}, from {number(low)} to {number(high)}", color="dim")),
+         Span(said, color="dim")),
         legend(scale, **style),
     ]  # fmt: skip
     for band in answer.bands:

@@ -127,9 +127,9 @@ class NodePage(Operating):
 
     def show_scene(self, before: Scene | None, after: Scene) -> None:
         """Another node, or switched."""
-        self._fill_facts()
         if before is None or before.node != after.node:
             self._ask_activity()
+        self._fill_facts()
 
     def show_effect(self, effect: Effect) -> None:
         """One line of it."""
@@ -151,7 +151,8 @@ class NodePage(Operating):
         found = node_facts(loaded.graph, index)
         is_off = index in loaded.off(self.scene.switched)
         scale = scales_of(loaded.graph)[0]
-        facts.show(fact_lines(found, scale, is_off=is_off))
+        bias = None if self._activity is None else self._activity.bias
+        facts.show(fact_lines(found, scale, is_off=is_off, bias=bias))
         links.fill(link_rows(found), empty="joined to nothing in this circuit")
 
     # ------------------------------------------------------------------------------------ asking
@@ -170,6 +171,7 @@ class NodePage(Operating):
 
         def arrived(activity: NodeActivity) -> None:
             self._activity = activity
+            self._fill_facts()
             self.circuit_app.learn_names(sorted(token_ids(activity)), self._fill_texts)
             self._fill_texts()
             self._ask_partner(activity)

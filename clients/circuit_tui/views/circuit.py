@@ -128,7 +128,9 @@ def link_rows(facts: NodeFacts) -> list[Row]:
     return rows
 
 
-def fact_lines(facts: NodeFacts, scale: Scale, *, is_off: bool) -> list[list[Cell]]:
+def fact_lines(
+    facts: NodeFacts, scale: Scale, *, is_off: bool, bias: float | None = None
+) -> list[list[Cell]]:
     """A node in four lines."""
     delta = facts.delta
     worth = (
@@ -143,7 +145,10 @@ def fact_lines(facts: NodeFacts, scale: Scale, *, is_off: bool) -> list[list[Cel
         [Cell(f" {facts.name}", "strong"), Cell("  off" if is_off else "", "note")],
         [Cell(" "), *worth],
         where,
-        [Cell(f" {caption.count(facts.in_degree, 'edge')} in, {facts.out_degree} out", "dim")],
+        [
+            Cell(f" {caption.count(facts.in_degree, 'edge')} in, {facts.out_degree} out", "dim"),
+            *([] if bias is None else [Cell("  bias ", "dim"), Cell(number(bias))]),
+        ],
     ]
 
 

@@ -133,6 +133,23 @@ class Weights:
     #: Passes on CUDA that are replayed as graphs.
     replays: Replays | None = None
 
+    def bias_at(self, layer: int, kind: str) -> Tensor | None:
+        """What is added to the channels [width] of a site like `attn.q` whatever it reads; of
+        `mlp.post_act` before the activation function. None where nothing is.
+        """
+        its = self.layers[layer]
+        match kind:
+            case "attn.q" | "attn.k" | "attn.v" if its.c_attn_bias is not None:
+                return its.c_attn_bias.chunk(3)["qkv".index(kind[-1])]
+            case "attn.resid_delta":
+                return its.attn_proj_bias
+            case "mlp.post_act":
+                return its.c_fc_bias
+            case "mlp.resid_delta":
+                return its.mlp_proj_bias
+            case _:
+                return None
+
     @property
     def nbytes(self) -> int:
         """Bytes held now, each tensor once, tied or not; more once a matrix was made dense."""

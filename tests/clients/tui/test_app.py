@@ -197,6 +197,7 @@ async def test_a_node_is_read(tmp_path: Path) -> None:
             "class 1", "class 2", "difference",
         ]  # fmt: skip
         assert texts.passages[2].values.tolist() == [0.0, 4.0, 0.5]
+        assert "bias 0.375" in screen_text(app)
         assert texts.passages[0].framed == 1
         await pilot.press("x")
         assert len(texts.passages) == 8

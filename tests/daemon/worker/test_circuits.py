@@ -25,7 +25,7 @@ from circuit_protocol.circuits import (
     Provenance,
     circuit_id,
 )
-from circuit_protocol.interventions import Keep, SiteChannels
+from circuit_protocol.interventions import Keep, SiteChannels, Zero
 from circuit_protocol.requests import (
     Ablate,
     AblateEdges,
@@ -384,6 +384,40 @@ def test_samples_of_a_query_bring_its_heads_attention_on_a_few_prompts(desk, sam
         without = desk.ask(other).reply
         assert isinstance(without, NodeSampled)
         assert (without.head, without.attention) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("site", "silenced"),
+    [
+        ("1.attn.k", "1.attn.act_in"),
+        ("1.attn.v", "1.attn.act_in"),
+        ("0.attn.resid_delta", "0.attn.v"),
+        ("1.mlp.resid_delta", "1.mlp.post_act"),
+    ],
+)
+def test_samples_bring_the_bias_which_is_what_is_left_when_nothing_is_read(
+    desk, sample, site, silenced
+):
+    frames: list[Frame] = []
+    prompts = Prompts(tokens=pack(sample[:1].astype(np.int32), frames))
+    request = Hook(
+        id="1",
+        model=MODEL,
+        input=PromptInput(prompts=prompts),
+        records=(Record(site=site),),
+        interventions=(Zero(site=silenced),),
+    )
+    answered = desk.ask(request, frames)
+    left = desk.array(answered.reply.recorded[0].value, answered)[0, 0]
+    channel = int(np.abs(left).argmax())  # one that AbsTopK leaves alone
+    assert left[channel] != 0
+    asked = cq.NodeSamples(id="1", model=MODEL, site=site, channel=channel)
+    assert desk.ask(asked).reply.bias == pytest.approx(float(left[channel]), abs=1e-6)
+
+
+def test_what_a_block_reads_has_no_bias(desk, sample):
+    asked = cq.NodeSamples(id="1", model=MODEL, site="1.mlp.act_in", channel=5)
+    assert desk.ask(asked).reply.bias is None
 
 
 def test_samples_of_a_model_without_text_and_of_a_node_that_is_none_say_so(desk):

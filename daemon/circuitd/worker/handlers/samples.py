@@ -27,6 +27,7 @@ from circuitd.circuits.samples import (
     in_circuit,
 )
 from circuitd.circuits.value import mask_of
+from circuitd.engine.weights import Weights
 from circuitd.store.pretraining_sample import read_pretraining_sample
 from circuitd.worker.context import Context
 from circuitd.worker.grounds import stored_circuit, task_prompts
@@ -86,8 +87,15 @@ def run(request: NodeSamples, context: Context) -> Steps:
                 task_activations=None if on_task is None else parcel.put(on_task),
                 head=None if attention is None else attention.head,
                 attention=None if attention is None else parcel.put(attention.pattern),
+                bias=_bias(weights, request),
             )
         )
+
+
+def _bias(weights: Weights, request: NodeSamples) -> float | None:
+    layer, _, kind = request.site.partition(".")
+    bias = weights.bias_at(int(layer), kind) if layer.isdigit() else None
+    return None if bias is None else float(bias[request.channel])
 
 
 def _over_text(
