@@ -5,11 +5,12 @@ from pathlib import Path
 
 from textual.app import App
 
+from circuit_client.as_json import indented
 from circuit_protocol.errors import CircuitError
 from circuit_tui.link import Problem
 from circuit_tui.screens.ask_name import AskName
 from circuit_tui.screens.page import Page
-from circuit_tui.sharing import default_name, keep_copy, osc52, to_json, write_export
+from circuit_tui.sharing import default_name, keep_copy, osc52, write_export
 from circuit_tui.state import Scene
 
 
@@ -57,7 +58,7 @@ class Exporting(App[None]):
         path = Path(name).expanduser()
         match path.suffix.lower():
             case ".json":
-                text = to_json(page.as_json())
+                text = indented(page.as_json())
             case ".txt":
                 text = page.plain_text() + "\n"
             case _:

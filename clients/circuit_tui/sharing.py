@@ -3,9 +3,7 @@
 import base64
 import os
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from circuit_protocol.errors import StorageFull
 
@@ -47,20 +45,6 @@ def keep_copy(text: str) -> Path | None:
     except OSError:
         return None
     return path
-
-
-def to_json(value: Any) -> str:
-    """What a page shows as JSON; dataclasses, structs and arrays of it included."""
-    import numpy as np
-
-    def plain(other: Any) -> Any:
-        if isinstance(other, np.ndarray):
-            return other.tolist()
-        if isinstance(other, np.generic):
-            return other.item()
-        raise NotImplementedError(f"no JSON for {type(other).__name__}")
-
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=plain), indent=2).decode()
 
 
 def write_export(path: Path, text: str) -> Path:

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
+from circuit_client.as_json import public
 from circuit_client.cli.arguments import CircuitName, run_options
 from circuit_client.cli.circuit_drawing import draw
 from circuit_client.cli.command import command
-from circuit_client.cli.output import Output, public
+from circuit_client.cli.output import Output
 from circuit_client.notation import parse_nodes
 from circuit_client.render.circuit_tables import derived_lines
 from circuit_client.sync import Connection

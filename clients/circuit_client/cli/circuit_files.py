@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from circuit_client.as_json import public
 from circuit_client.cli.arguments import CircuitName, TaskName, model_option
 from circuit_client.cli.circuit_drawing import head_width
 from circuit_client.cli.command import command
-from circuit_client.cli.output import Output, public
+from circuit_client.cli.output import Output
 from circuit_client.export.formats import TEXT_FORMATS, write
 from circuit_client.render.circuit_tables import fact_lines
 from circuit_client.sync import Connection

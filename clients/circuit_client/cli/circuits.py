@@ -4,10 +4,11 @@ from typing import Any
 
 import click
 
+from circuit_client.as_json import public
 from circuit_client.cli.arguments import CircuitName, ModelName, TaskName
 from circuit_client.cli.circuit_drawing import draw
 from circuit_client.cli.command import command, group
-from circuit_client.cli.output import Output, public, sentence
+from circuit_client.cli.output import Output, sentence
 from circuit_client.render.card import card_lines
 from circuit_client.render.circuit_tables import (
     catalogue_lines,

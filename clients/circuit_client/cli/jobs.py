@@ -5,9 +5,10 @@ import time
 import click
 
 from circuit_client.answers import AblateAnswer, Answer, HookAnswer, MaskLosses
+from circuit_client.as_json import public
 from circuit_client.cli import ablate, hook, prune
 from circuit_client.cli.command import command, group
-from circuit_client.cli.output import Output, public, sentence
+from circuit_client.cli.output import Output, sentence
 from circuit_client.render.card import card_lines
 from circuit_client.render.circuit_tables import pruned_lines
 from circuit_client.render.style import Line, Named, Span

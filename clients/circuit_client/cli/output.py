@@ -7,6 +7,7 @@ from typing import Any, Self, TextIO
 
 import msgspec
 
+from circuit_client.as_json import encode
 from circuit_client.render.progress import progress_line
 from circuit_client.render.style import (
     Depth,
@@ -17,10 +18,7 @@ from circuit_client.render.style import (
     paint,
     plain,
 )
-from circuit_protocol.replies import Progress, Reply
-
-#: What every reply carries for the wire's sake.
-_ENVELOPE = ("id", "seq", "final", "type")
+from circuit_protocol.replies import Progress
 
 
 @dataclass
@@ -117,26 +115,6 @@ class Output:
             self.stderr.write("\r\x1b[K")
             self.stderr.flush()
             self._progress_columns = 0
-
-
-def encode(data: Any) -> bytes:
-    """`data` as JSON: replies without their envelope, arrays as lists, NaN as null."""
-    return msgspec.json.encode(public(data), enc_hook=_encode_other)
-
-
-def public(data: Any) -> Any:
-    """A reply's content without what only the wire needs; anything else as it is."""
-    if isinstance(data, Reply):
-        whole = msgspec.to_builtins(data, builtin_types=(bytes,), enc_hook=_encode_other)
-        return {k: v for k, v in whole.items() if k not in _ENVELOPE}
-    return data
-
-
-def _encode_other(value: Any) -> Any:
-    tolist = getattr(value, "tolist", None)  # numpy's arrays and numbers
-    if tolist is not None:
-        return tolist()
-    raise NotImplementedError(f"no JSON for {type(value).__name__}")
 
 
 def sentence(text: str) -> list[Line]:
