@@ -100,7 +100,7 @@ TABLE: Final[tuple[Key, ...]] = (
     Key("app.quit", "ctrl+d", "app.quit", "quit",
         "Leave. Jobs of the daemon go on."),
     Key("page.next", "tab", "next_pane(1)", "next pane",
-        "The keys go to the next part of the pane, then to the next pane.", footer=False),
+        "The keys go to the next part of the pane, then to the next pane."),
     Key("page.previous", "shift+tab", "next_pane(-1)", "previous pane",
         "The keys go to the part or the pane before.", footer=False),
     Key("catalogue.search", "slash", "search", "search",

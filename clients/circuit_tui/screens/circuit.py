@@ -2,41 +2,39 @@
 
 from typing import Any, ClassVar, Final, Literal
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import ContentSwitcher
 
-from circuit_client import caption
 from circuit_client.graph import strongest_first
 from circuit_client.switching import EdgeId, NodeId, Part
 from circuit_client.verbs.circuits import measure
 from circuit_client.views.edges import edge_rows
-from circuit_client.views.matrix import site_matrix
 from circuit_client.views.node import node_facts
 from circuit_protocol.session import SelectedNode
 from circuit_tui.effect import Effect
 from circuit_tui.keys import bindings
 from circuit_tui.loaded import Loaded, describe_switched
 from circuit_tui.screens.circuit_picture import PictureSource
+from circuit_tui.screens.matrix_pane import MatrixPane
 from circuit_tui.screens.operating import Operating
 from circuit_tui.state import Scene, Select
 from circuit_tui.views.circuit import (
     EDGE_COLUMNS,
     LAYER_COLUMNS,
     LINK_COLUMNS,
-    NODE_COLUMNS,
     block_key,
     edge_table,
     fact_lines,
     headline,
     layer_rows,
     link_rows,
-    node_rows,
+    missing_line,
 )
-from circuit_tui.views.table import Cell, as_text
-from circuit_tui.widgets.effect_view import EffectView, what_colours_mean
+from circuit_tui.views.table import as_text
+from circuit_tui.widgets.effect_view import EffectView, score_line, what_colours_mean
 from circuit_tui.widgets.lines import Lines
 from circuit_tui.widgets.panes import Pane, PaneTabs
 from circuit_tui.widgets.picture import Picture
@@ -82,7 +80,6 @@ class CircuitPage(Operating):
     CircuitPage.-narrow #side, CircuitPage.-narrow #main { width: 1fr; }
     CircuitPage.-narrow Pane { height: 1fr; max-height: 100%; }
     CircuitPage ContentSwitcher { height: 1fr; }
-    CircuitPage #matrix-view { height: auto; max-height: 60%; }
     """
 
     def __init__(self) -> None:
@@ -109,12 +106,7 @@ class CircuitPage(Operating):
                 )
             with Vertical(id="main"):
                 views = ContentSwitcher(
-                    Vertical(
-                        MatrixView(look=look, id="matrix-view"),
-                        Lines(look=look, height=1, id="site"),
-                        Rows(NODE_COLUMNS, empty="", id="nodes"),
-                        id="matrix",
-                    ),
+                    MatrixPane(look=look, id="matrix"),
                     self._canvas("graph"),
                     Rows(EDGE_COLUMNS, empty="no edge costs so much", id="edges"),
                     self._canvas("ego"),
@@ -144,24 +136,25 @@ class CircuitPage(Operating):
         self._fill_layers()
         self._fill_picture(keep_view=False)
         self._fill_node()
-        lines = self.query_one("#headline", Lines)
-        if loaded is None:
-            is_chosen = self.scene.circuit is not None
-            error = self.circuit_app.load_error
-            text = f" {error.message}: press 1 for the catalogue" if error else (
-                " the circuit is on its way" if is_chosen
-                else " no circuit is chosen: press 1 for the catalogue")  # fmt: skip
-            lines.show([[Cell(text, "bad" if error else "note")]])
-            return
-        line = headline(loaded.shown)
-        if not loaded.graph.nodes:
-            said = "  it keeps no node: press 1 for another circuit, 6 to find one"
-            line = [*line[:1], Cell(said, "note"), *line[1:]]
-        elif loaded.absent:
-            line = [*line[:1], Cell(f"  without its model: {loaded.absent}", "bad")]
-        elif not loaded.is_measured:
-            line = [*line, Cell("  its parts are not measured: press i", "note")]
-        lines.show([line])
+        self._fill_headline()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """What is told in the headline depends on the room there is."""
+        super().on_resize(event)
+        if self.is_ready:
+            self._fill_headline()
+
+    def _fill_headline(self) -> None:
+        """The circuit in a line; on narrow pages its effect, while something is switched."""
+        app, line = self.circuit_app, self.query_one("#headline", Lines)
+        switched = self.scene.switched
+        if self.loaded is None:
+            line.show([missing_line(self.scene.circuit is not None, app.load_error)])
+        elif self.has_class("-narrow") and not switched.is_nothing:
+            said = describe_switched(switched)
+            line.show([score_line(app.measuring.effect, app.look, said)])
+        else:
+            line.show([headline(self.loaded)])
 
     def show_scene(self, before: Scene | None, after: Scene) -> None:
         """Another node or other switches."""
@@ -176,6 +169,8 @@ class CircuitPage(Operating):
                 self._fill_picture(keep_view=False)
             elif self._view == "graph":
                 self._point_in_graph()
+            elif self._view == "matrix":
+                self.query_one(MatrixPane).point_at(self._index())
             self._fill_node()
 
     def show_effect(self, effect: Effect) -> None:
@@ -184,6 +179,7 @@ class CircuitPage(Operating):
         said = describe_switched(self.scene.switched)
         self.query_one(EffectView).show(effect, app.names, switched=said)
         self.query_one("#effect-pane", Pane).note(what_colours_mean(effect))
+        self._fill_headline()
 
     # ------------------------------------------------------------------------------------ filling
 
@@ -215,12 +211,9 @@ class CircuitPage(Operating):
         off = loaded.off(self.scene.switched)
         match self._view:
             case "matrix":
-                matrix = site_matrix(loaded.graph, n_layer=loaded.n_layer)
-                view = self.query_one(MatrixView)
-                view.styles.height = len(matrix.layers) + 1
-                view.show(matrix, self._picture.node_scale)
+                matrix, scale = self.query_one(MatrixPane), self._picture.node_scale
+                matrix.show(loaded, off, scale, self._index())
                 note = "kept nodes; colour: the most that one of them is worth"
-                self._fill_nodes()
             case "edges":
                 cut = self._cut_edges()
                 rows = edge_rows(loaded.graph, edges_from=limit)
@@ -250,20 +243,6 @@ class CircuitPage(Operating):
                 if self.scene.node is None or selected is None:
                     note = "select a node first"
         pane.retitle(title, note)
-
-    def _fill_nodes(self) -> None:
-        """The nodes of the site under the matrix' cursor."""
-        loaded, cell = self.loaded, self.query_one(MatrixView).pointed
-        table, line = self.query_one("#nodes", Rows), self.query_one("#site", Lines)
-        if loaded is None or cell is None:
-            table.fill([])
-            line.show([] if loaded is None else [[Cell(" nothing is kept here", "dim")]])
-            return
-        off = loaded.off(self.scene.switched)
-        indices = loaded.graph.by_site.get(cell.site, [])
-        table.fill(node_rows(loaded.graph, indices, off, self._picture.node_scale))
-        many = caption.count(len(indices), "node")
-        line.show([[Cell(f" {cell.site}", "strong"), Cell(f"  {many}", "dim")]])
 
     def _point_in_graph(self) -> None:
         canvas = self.query_one("#graph", Picture)
@@ -305,6 +284,7 @@ class CircuitPage(Operating):
 
     def parts_here(self) -> tuple[Part, ...]:
         """In the table of edges: the edge under the cursor; in the list of layers: the block."""
+        self._rest()
         edges = self.query_one("#edges", Rows)
         if edges.has_focus and edges.current is not None:
             return (self._edge_id(int(edges.current.key)),)
@@ -312,6 +292,7 @@ class CircuitPage(Operating):
 
     def action_show_view(self, view: View) -> None:
         """Another kind of picture."""
+        self._rest()
         self._view = view
         self.query_one("#views", ContentSwitcher).current = view
         self._fill_picture(keep_view=False)
@@ -336,6 +317,7 @@ class CircuitPage(Operating):
 
     def action_open_node(self) -> None:
         """On to the node's page."""
+        self._rest()
         if self.scene.node is not None:
             self.circuit_app.action_go("node")
 
@@ -368,21 +350,12 @@ class CircuitPage(Operating):
         self._select(strongest)
         self.action_show_view("graph")
 
-    @on(MatrixView.Pointed)
-    def look_at_site(self) -> None:
-        """Its nodes."""
-        self._fill_nodes()
-
-    @on(Rows.Moved, "#nodes")
-    def look_at_node(self, message: Rows.Moved) -> None:
-        """It is the selected one."""
-        self._select_named(message.row.key)
-
-    @on(Rows.Chosen, "#nodes")
-    def open_listed_node(self, message: Rows.Chosen) -> None:
-        """What is around it."""
-        self._select_named(message.row.key)
-        self.action_show_view("ego")
+    @on(MatrixPane.Selected)
+    def look_at_node(self, message: MatrixPane.Selected) -> None:
+        """It is the selected one; what is around it, if it was chosen."""
+        self._select_named(message.name)
+        if isinstance(message, MatrixPane.Opened):
+            self.action_show_view("ego")
 
     @on(Picture.Picked)
     def pick(self, message: Picture.Picked) -> None:
@@ -417,6 +390,11 @@ class CircuitPage(Operating):
     def follow_link(self, message: Rows.Chosen) -> None:
         """On to the node at the other end."""
         self._select_named(message.row.cells[1].text)
+
+    def _rest(self) -> None:
+        """Keys act on what the list under the matrix is at, rested or not."""
+        if (name := self.query_one(MatrixPane).rest()) is not None:
+            self._select_named(name)
 
     def _select_named(self, name: str) -> None:
         nodes = self.loaded.graph.nodes if self.loaded else ()

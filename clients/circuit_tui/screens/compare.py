@@ -175,7 +175,7 @@ class ComparePage(Page):
                 continue
             model = loaded.shown.circuit.model
             head.show([[name, Cell(f"{model} {loaded.shown.circuit.task}", "dim"),
-                        *headline(loaded.shown)]])  # fmt: skip
+                        *headline(loaded)]])  # fmt: skip
             matrix = site_matrix(loaded.graph, n_layer=loaded.n_layer)
             view.styles.height = len(matrix.layers) + 1
             view.show(matrix, scales_of(loaded.graph)[0])

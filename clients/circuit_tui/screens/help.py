@@ -1,5 +1,8 @@
 """Help for where one is: what the page shows, and every key that works here."""
 
+from textwrap import wrap
+from typing import Final
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -8,6 +11,9 @@ from textual.widgets import Static
 
 from circuit_client.render.text_width import pad
 from circuit_tui.keys import PLACES, TABLE, written
+
+#: The column in which the sentences begin.
+_HELP_FROM: Final = 15
 
 
 class Help(ModalScreen[None]):
@@ -31,16 +37,21 @@ class Help(ModalScreen[None]):
         with VerticalScroll() as box:
             box.can_focus = True
             yield Static(f"{self._title}\n\n{self._about}", classes="help--about", markup=False)
-            yield Static(self.keys_text(), markup=False)
+            # The box, its padding, and the scrollbar.
+            columns = min(84, int(self.app.size.width * 0.96)) - 6
+            yield Static(self.keys_text(columns), markup=False)
 
-    def keys_text(self) -> str:
-        """The keys, place by place."""
+    def keys_text(self, columns: int = 76) -> str:
+        """The keys, place by place, in so many columns."""
         lines: list[str] = []
         for place in dict.fromkeys((*self._places, "app")):
             keys = [key for key in TABLE if key.where == place]
             if keys:
                 lines += ["", PLACES.get(place, place)]
-                lines += [f"  {pad(written(key.keys), 12)} {key.help}" for key in keys]
+                for key in keys:
+                    first, *rest = wrap(key.help, columns - _HELP_FROM)
+                    lines.append(f"  {pad(written(key.keys), _HELP_FROM - 3)} {first}")
+                    lines += [" " * _HELP_FROM + line for line in rest]
         return "\n".join(lines).strip("\n")
 
     def action_leave(self) -> None:

@@ -10,6 +10,8 @@ from circuit_client.views.edges import EdgeRow
 from circuit_client.views.layers import HalfBlock
 from circuit_client.views.node import NodeFacts
 from circuit_protocol.circuit_replies import CircuitShown
+from circuit_protocol.errors import CircuitError
+from circuit_tui.loaded import Loaded
 from circuit_tui.views.catalogue import VERDICT_TONES
 from circuit_tui.views.table import Cell, Column, Row, Tone
 
@@ -152,8 +154,29 @@ def fact_lines(
     ]
 
 
-def headline(shown: CircuitShown) -> list[Cell]:
-    """One line about the whole circuit."""
+def missing_line(is_chosen: bool, error: CircuitError | None) -> list[Cell]:
+    """What stands where no circuit is."""
+    if error is not None:
+        return [Cell(f" {error.message}: press 1 for the catalogue", "bad")]
+    if is_chosen:
+        return [Cell(" the circuit is on its way", "note")]
+    return [Cell(" no circuit is chosen: press 1 for the catalogue", "note")]
+
+
+def headline(loaded: Loaded) -> list[Cell]:
+    """One line about the whole circuit, and what to do where something is missing."""
+    name, *rest = _circuit_line(loaded.shown)
+    if not loaded.graph.nodes:
+        said = "  it keeps no node: press 1 for another circuit, 6 to find one"
+        return [name, Cell(said, "note"), *rest]
+    if loaded.absent:
+        return [name, Cell(f"  without its model: {loaded.absent}", "bad")]
+    if not loaded.is_measured:
+        return [name, *rest, Cell("  its parts are not measured: press i", "note")]
+    return [name, *rest]
+
+
+def _circuit_line(shown: CircuitShown) -> list[Cell]:
     m = shown.circuit.measured
     verdict = shown.summary.verdict or (shown.card.verdict if shown.card else None)
     return [

@@ -1,5 +1,6 @@
 """What the plots show: circuits by size, the curve of a prune, training metrics, settings."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -76,12 +77,17 @@ def settings_lines(shown: CircuitShown) -> list[list[Cell]]:
             for inner, item in value.items():
                 say(inner, item, depth + 1)
             return
+        if isinstance(value, float):
+            value = f"{value:.6g}"
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         lines.append([Cell("  " * depth + f"{name}  ", "dim"), Cell(text)])
 
     if shown.circuit.found.settings is not None:
         # Defaults are left out of messages, and are what one wants to read here.
         found["settings"] = msgspec.structs.asdict(shown.circuit.found.settings)
+    if "created_at_s" in found:
+        made = time.localtime(found.pop("created_at_s"))
+        found["created"] = time.strftime("%Y-%m-%d %H:%M", made)
     for name, value in found.items():
         say(name, value, 0)
     return lines

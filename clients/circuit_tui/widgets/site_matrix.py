@@ -76,6 +76,14 @@ class MatrixView(CellCanvas, can_focus=True):
         self._matrix, self._scale = matrix, scale
         self.redraw()
 
+    def point_at(self, site: str) -> None:
+        """Put the cursor on a site, saying nothing of it."""
+        for r, row in enumerate(self._matrix.cells):
+            for c, cell in enumerate(row):
+                if cell is not None and cell.site == site and (r, c) != self.cursor:
+                    self.cursor = r, c
+                    self.redraw()
+
     @property
     def pointed(self) -> MatrixCell | None:
         """The cell under the cursor."""

@@ -165,7 +165,8 @@ async def test_views_of_the_circuit_follow_the_keys(tmp_path: Path) -> None:
         page = app.screen
         matrix = page.query_one(MatrixView)
         assert matrix.pointed is not None
-        assert matrix.pointed.site == "0.mlp.act_in"
+        assert matrix.pointed.site == "10.attn.v"  # where the selected node is
+        matrix.point_at("0.mlp.act_in")
         await pilot.press("enter")  # drills down to the graph of its half block
         picture = page.query_one("#graph", Picture)
         await until(pilot, lambda: picture.graph.n_nodes == 6)
@@ -183,6 +184,27 @@ async def test_views_of_the_circuit_follow_the_keys(tmp_path: Path) -> None:
         await until(pilot, lambda: ego.graph.n_nodes >= 2)
         await pilot.press("g", "greater_than_sign", "greater_than_sign")
         await until(pilot, lambda: "edges that cost" in screen_text(app))
+
+
+async def test_what_the_list_under_the_matrix_is_at_is_what_keys_act_on(tmp_path: Path) -> None:
+    async with running(tmp_path, circuit=PLACE, size=(80, 24)) as (app, pilot, _):
+        await opened(pilot, app)
+        matrix, nodes = app.screen.query_one(MatrixView), app.screen.query_one("#nodes", Rows)
+        assert nodes.current is not None
+        assert app.scene.node is not None
+        assert nodes.current.key == f"{app.scene.node.site}[{app.scene.node.channel}]"
+        matrix.point_at("0.mlp.act_in")
+        matrix.action_step(0, 1)  # to the neurons of that layer
+        await until(pilot, lambda: str(nodes.current.key).startswith("0.mlp.post_act"))  # pyright: ignore[reportOptionalMemberAccess]
+        name = nodes.current.key
+        await pilot.press("space")
+        assert {f"{n.site}[{n.channel}]" for n in app.scene.switched.off} == {name}  # pyright: ignore[reportAttributeAccessIssue]
+        # Where the effect lies behind a tab, the headline says it.
+        await until(pilot, lambda: f"off: {name}" in screen_text(app).splitlines()[1])
+        # Without a key it is selected as well, when the cursor rests.
+        matrix.point_at("10.attn.q")
+        matrix.action_step(0, -1)
+        await until(pilot, lambda: app.scene.node.site == "10.attn.act_in")  # pyright: ignore[reportOptionalMemberAccess]
 
 
 async def test_a_node_is_read(tmp_path: Path) -> None:
