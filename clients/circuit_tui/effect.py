@@ -85,6 +85,7 @@ def score_call(loaded: Loaded, switched: Switched) -> Call[Any, Any]:
             drop=node_set(off),
             add=node_set(switched.added - off),
             drop_edges=off_edges(switched),
+            held_out=False,  # not shown here, and half of the wait
         )
     parts: list[Ablation] = [AblateNodes(nodes=node_set(off), kind=switched.kind)] if off else []
     if edges := off_edges(switched):

@@ -93,7 +93,11 @@ class MeasureCircuit(
 
 
 class EditCircuit(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, tag="circuits.edit"):
-    """Drop and add nodes or edges of a circuit and measure it at once; `save` keeps the result."""
+    """Drop and add nodes or edges of a circuit and measure it at once; `save` keeps the result.
+
+    Without `held_out` it is measured on the training pairs only, in half the time; one that is
+    saved is always measured on both.
+    """
 
     circuit: CircuitRef
     drop: NodeSet = ()
@@ -102,6 +106,7 @@ class EditCircuit(ModelRequest, frozen=True, kw_only=True, omit_defaults=True, t
     add_edges: tuple[Edge, ...] = ()
     save: bool = False
     sweep: Name = "edited"
+    held_out: bool = True
 
 
 class CombineCircuits(

@@ -55,7 +55,8 @@ class Found:
     calibration: Calibration | None
     n_edges: int
     train: Outcome
-    held_out: Outcome
+    #: None: not measured there.
+    held_out: Outcome | None
 
     @property
     def k(self) -> int:
@@ -139,16 +140,20 @@ def measure(
     *,
     calibrated: bool = False,
     calibration: Calibration | None = None,
+    held_out: bool = True,
 ) -> Steps[Found]:
-    """Outcomes of a node set on both splits. `calibrated` fits a calibration on the train split,
-    `calibration` uses one that there is.
+    """Outcomes of a node set on both splits, or without `held_out` on the train split only.
+    `calibrated` fits a calibration on the train split, `calibration` uses one that there is.
     """
     train = yield from problem.score(kept, problem.train, cut_edges)
-    held_out = yield from problem.score(kept, problem.held_out, cut_edges)
+    outside: Outcome | None = None
+    if held_out:
+        outside = yield from problem.score(kept, problem.held_out, cut_edges)
     if calibrated:
         calibration = calibrate.fit(train.differences)
     if calibration is not None:
         train = Outcome(calibrate.apply(train.differences, calibration))
-        held_out = Outcome(calibrate.apply(held_out.differences, calibration))
+        if outside is not None:
+            outside = Outcome(calibrate.apply(outside.differences, calibration))
     counted = sum(len(part) for part in edges_between(problem.gated.weights, kept))
-    return Found(kept, cut_edges, calibration, counted - len(cut_edges), train, held_out)
+    return Found(kept, cut_edges, calibration, counted - len(cut_edges), train, outside)

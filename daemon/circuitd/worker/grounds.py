@@ -89,7 +89,7 @@ def problem_of(context: Context, circuit: Circuit) -> Problem:
     )
 
 
-def measured(context: Context, circuit: Circuit) -> Steps[Circuit]:
+def measured(context: Context, circuit: Circuit, *, held_out: bool = True) -> Steps[Circuit]:
     """`circuit` with its numbers taken now: on as many pairs of the same draw as they were taken on
     before.
 
@@ -98,15 +98,18 @@ def measured(context: Context, circuit: Circuit) -> Steps[Circuit]:
     problem = problem_of(context, circuit)
     mask = mask_of(circuit, context.model.config)
     kept = mask.codes == KEEP
-    found = yield from measure(problem, kept, mask.cuts, calibration=circuit.calibration)
+    found = yield from measure(
+        problem, kept, mask.cuts, calibration=circuit.calibration, held_out=held_out
+    )
+    outside = found.held_out
     numbers = replace(
         circuit.measured,
         k=found.k,
         n_edges=found.n_edges,
         loss=found.train.loss,
         accuracy=found.train.accuracy,
-        held_out_loss=found.held_out.loss,
-        held_out_accuracy=found.held_out.accuracy,
+        held_out_loss=None if outside is None else outside.loss,
+        held_out_accuracy=None if outside is None else outside.accuracy,
         n_pairs=len(problem.train) // 2,
         n_held_out_pairs=len(problem.held_out) // 2,
     )
@@ -114,12 +117,12 @@ def measured(context: Context, circuit: Circuit) -> Steps[Circuit]:
     if not was_measured(circuit, signature) or numbers.model_held_out_loss is None:
         whole = np.ones(problem.space.n_nodes, dtype=bool)
         of_model = yield from problem.score(whole, problem.train)
-        held_out = yield from problem.score(whole, problem.held_out)
+        of_model_outside = yield from problem.score(whole, problem.held_out)
         numbers = replace(
             numbers,
             model_loss=of_model.loss,
             model_accuracy=of_model.accuracy,
-            model_held_out_loss=held_out.loss,
+            model_held_out_loss=of_model_outside.loss,
         )
     return replace(circuit, measured=numbers, task_signature=signature)
 
@@ -135,6 +138,8 @@ def derived(
     parts: Parts,
     origin: Origin,
     calibration: Calibration | None,
+    *,
+    held_out: bool = True,
 ) -> Steps[tuple[Circuit, tuple[EdgeGroup, ...], float]]:
     """The circuit that `parts` make, its edges, and its loss minus that of the first parent.
 
@@ -160,7 +165,7 @@ def derived(
         ),
     )
     groups = edges_of(weights, kept_nodes(made, weights.config), made.cut_edges)
-    made = yield from measured(context, made)
+    made = yield from measured(context, made, held_out=held_out)
     seconds = time.perf_counter() - started_s
     made = replace(made, found=replace(made.found, seconds=seconds))
     return made, groups, made.measured.loss - first.measured.loss

@@ -209,6 +209,20 @@ def test_an_edit_answers_with_the_loss_then_and_keeps_it_only_if_told(desk):
     assert back.delta == pytest.approx(-reply.delta, abs=1e-6)
 
 
+def test_an_edit_that_is_not_kept_may_leave_the_held_out_pairs_alone(desk):
+    shown = imported(desk, made(desk))
+    asked = cq.EditCircuit(
+        id="1", model=MODEL, circuit=shown.summary.id, drop=shown.circuit.nodes[5:7]
+    )
+    whole = desk.ask(asked).reply.circuit.measured
+    half = desk.ask(replace(asked, held_out=False)).reply.circuit.measured
+    assert whole.held_out_loss is not None
+    assert (half.loss, half.accuracy) == (whole.loss, whole.accuracy)
+    assert (half.held_out_loss, half.held_out_accuracy) == (None, None)
+    kept = desk.ask(replace(asked, held_out=False, save=True)).reply.circuit.measured
+    assert kept.held_out_loss == whole.held_out_loss
+
+
 def test_an_edges_cut_and_a_calibration_count_in_an_edits_loss(desk):
     calibration = Calibration(scale=2.0, bias=0.3)
     shown = imported(desk, made(desk, calibration=calibration))

@@ -60,7 +60,12 @@ def edit(request: EditCircuit, context: Context) -> Steps:
     stored = stored_circuit(context, request.circuit)
     parts = edited(context.model.weights, stored.circuit, request)
     made, groups, delta = yield from derived(
-        context, [stored.circuit], parts, "edited", stored.circuit.calibration
+        context,
+        [stored.circuit],
+        parts,
+        "edited",
+        stored.circuit.calibration,
+        held_out=request.held_out or request.save,
     )
     yield _answer(context, request, made, groups, delta)
 

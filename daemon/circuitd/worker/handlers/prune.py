@@ -296,6 +296,7 @@ class _Finder:
     ) -> Circuit:
         given, model = self.request, self.context.model
         is_learned = given.method == "learned"
+        assert found.held_out is not None  # a prune measures on both splits
         return Circuit(
             model=given.model,
             model_hash=model.model_hash,
