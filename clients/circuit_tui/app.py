@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from circuit_protocol.circuit_replies import CircuitShown
     from circuit_protocol.errors import CircuitError
     from circuit_protocol.replies import ModelDescription, TextPiece
-    from circuit_tui.link import Source
+    from circuit_tui.source import Source
 
 
 def _catalogue() -> Page:
@@ -192,11 +192,11 @@ class CircuitApp(Exporting, OfferingDaemon):
         before, self.scene = self.scene, step(self.scene, event)
         if self.scene is before:
             return
-        if not isinstance(event, Adopt) and (patch := patch_between(before, self.scene)):
-            self.link.share(patch)
         if self.scene.circuit != before.circuit or self.scene.model != before.model:
             self._load()
         self.measuring.follow(self.loaded, self.scene.switched)
+        if not isinstance(event, Adopt) and (patch := patch_between(before, self.scene)):
+            self.link.share(patch)
         if self.page is not None:
             self.page.refresh_page()
 

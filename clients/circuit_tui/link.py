@@ -9,12 +9,14 @@ something is being waited for) it posts to the app as messages.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 
 from textual.message import Message
 from textual.message_pump import MessagePump
+
+from circuit_tui.source import Source, Stream
 
 if TYPE_CHECKING:
     from circuit_client.call import Call
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 R = TypeVar("R")
-E_co = TypeVar("E_co", covariant=True)
-R_co = TypeVar("R_co", covariant=True)
 
 #: How often the daemon is asked how it does, in seconds; nothing is painted unless that changed.
 _STATUS_EVERY_S: Final = 2.0
@@ -34,49 +34,6 @@ _WATCH_EVERY_S: Final = 0.2
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0)
 
 Phase = Literal["connecting", "open", "lost", "absent", "refused", "starting"]
-
-
-class Stream(Protocol[E_co, R_co]):
-    """A request in flight, as `AsyncStream` is one."""
-
-    def __aiter__(self) -> AsyncIterator[E_co]:
-        """Its events."""
-        ...
-
-    async def result(self) -> R_co:
-        """Its end."""
-        ...
-
-    def cancel(self) -> None:
-        """End it early."""
-        ...
-
-
-class Source(Protocol):
-    """Where answers come from: `AsyncConnection`, or a recorded session."""
-
-    @property
-    def welcome(self) -> "Welcome":
-        """What the daemon said of itself."""
-        ...
-
-    @property
-    def endpoint(self) -> str:
-        """Where it is."""
-        ...
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the line is up at this moment."""
-        ...
-
-    def submit(self, call: "Call[E, R]") -> Stream[E, R]:
-        """Ask without waiting."""
-        ...
-
-    async def aclose(self) -> None:
-        """Hang up."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +59,21 @@ class LinkState:
     waits: tuple[Wait, ...] = ()
     #: Clients attached to the shared session, this one included.
     attached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[E, R]):
+    """A question on its way: to which daemon, and since when."""
+
+    source: Source
+    instance: str
+    at_s: float
+    stream: Stream[E, R]
+
+    @property
+    def is_of_the_daemon_there(self) -> bool:
+        """Whether the line is up, to the daemon that was asked."""
+        return self.source.is_open and self.source.welcome.instance == self.instance
 
 
 class LinkChanged(Message):
@@ -297,8 +269,15 @@ class Link:
         """
         place = (id(asker), slot)
         self.drop(asker, slot)
-        task = self._spawn(self._answer(asker, place, call, then, what, during, otherwise))
+        # Sent at once: whoever asks has a picture to draw, which the daemon need not wait for.
+        asked = self._submit(call) if self._is_open.is_set() else None
+        task = self._spawn(self._answer(asker, place, call, asked, then, what, during, otherwise))
         self._slots[place] = task
+
+    def _submit(self, call: "Call[E, R]") -> "_Asked[E, R]":
+        source = self._source
+        assert source is not None  # open
+        return _Asked(source, source.welcome.instance, time.monotonic(), source.submit(call))
 
     def drop(self, asker: Asker, slot: str) -> None:
         """Cancel the question in a slot, if one is in flight."""
@@ -318,6 +297,7 @@ class Link:
         asker: Asker,
         place: tuple[int, str],
         call: "Call[E, R]",
+        asked: "_Asked[E, R] | None",
         then: Callable[[R], Any],
         what: str | None,
         during: Callable[[E], Any] | None,
@@ -336,18 +316,18 @@ class Link:
             self._tell(waits=tuple(self._waits.values()))
         try:
             while True:
-                await self._is_open.wait()
-                source = self._source
-                assert source is not None  # open
-                asked_s, asked_of = time.monotonic(), source.welcome.instance
-                stream = source.submit(call)
+                if asked is None:
+                    await self._is_open.wait()
+                    asked = self._submit(call)
+                question, asked = asked, None
+                stream = question.stream
                 try:
                     if during is not None:
                         async for event in stream:
                             self._deliver(asker, during, event)
                     answer = await stream.result()
                 except ConnectError as e:
-                    if call.resend and not (source.is_open and source.welcome.instance == asked_of):
+                    if call.resend and not question.is_of_the_daemon_there:
                         continue  # asked again when the daemon is back, or of its successor
                     self._deliver(asker, otherwise or self.show_problem, e)
                     return
@@ -358,7 +338,7 @@ class Link:
                 finally:
                     stream.cancel()
                 if what is None or not place[1].startswith("job"):
-                    self._tell(latency_s=time.monotonic() - asked_s)
+                    self._tell(latency_s=time.monotonic() - question.at_s)
                 self._deliver(asker, then, answer)
                 return
         except Cancelled:

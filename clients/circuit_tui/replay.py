@@ -41,7 +41,6 @@ from circuit_protocol.requests import AttachSession, Detokenize, Request, Status
 from circuit_protocol.session import SessionPatch, SessionState
 from circuit_protocol.tensors import NUMPY_DTYPES, Frame, Handle
 from circuit_protocol.version import PROTOCOL_VERSION
-from circuit_tui.link import Source, Stream
 from circuit_tui.recording import (
     Answered,
     Exchange,
@@ -52,6 +51,7 @@ from circuit_tui.recording import (
     digest_of,
     read_recording,
 )
+from circuit_tui.source import Source, Stream
 
 E = TypeVar("E")
 R = TypeVar("R")

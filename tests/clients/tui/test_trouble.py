@@ -17,7 +17,7 @@ from circuit_tui.widgets.lines import Lines
 from circuit_tui.widgets.too_small import TooSmall
 from made_circuits import shown_of
 from scripted_daemon import Out, daemon, welcome
-from tui_scenes import QUOTE, app_for, opened, running, screen_text, scripts, until
+from tui_scenes import QUOTE, app_for, asked, opened, running, screen_text, scripts, until
 
 PLACE = f"{QUOTE.circuit.task}/{QUOTE.summary.sweep}/{QUOTE.summary.label}"
 MEGABYTE = "x" * (1 << 20)
@@ -134,10 +134,10 @@ async def test_a_daemon_that_does_not_answer_is_asked_how_it_does_once(
 ) -> None:
     monkeypatch.setattr(link, "_STATUS_EVERY_S", 0.001)
     monkeypatch.setattr(link, "_WATCH_EVERY_S", 0.001)
-    asked: list[Any] = []
+    statuses: list[Any] = []
 
     def silent(request: Any, frames: list) -> Iterator[Out]:
-        asked.append(request)
+        statuses.append(request)
         return iter(())
 
     async with running(tmp_path, circuit=PLACE, answers={requests.Status: silent}) as (
@@ -150,4 +150,4 @@ async def test_a_daemon_that_does_not_answer_is_asked_how_it_does_once(
             await pilot.press("space")
             await asked(d, circuit_requests.EditCircuit)
             await pilot.press("u")
-        assert len(asked) == 1
+        assert len(statuses) == 1
