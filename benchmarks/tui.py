@@ -39,15 +39,15 @@ _EFFECT_SILENCE_S = 0.3
 _IDLE_S = 3.0
 #: How the new loss shows: its change in parentheses.
 _NEW_LOSS = r"\([+-]\d+\.\d{3}\)"
-#: A click on the last row of the picture's pane, where the list of the site's nodes is.
-_CLICK = "\x1b[<0;45;20M\x1b[<0;45;20m"
+#: Longer than the matrix' cursor takes to rest.
+_REST_S = 0.6
 _RIGHT, _LEFT, _UP, _DOWN = "\x1b[C", "\x1b[D", "\x1b[A", "\x1b[B"
 _PAINT = "`circuit tui`, to the first painted bytes"
 _EFFECT = "a node off, to the new loss"
 #: Views in which a selection is moved: keys that lead there, keys that move there and back.
 VIEWS = {
     "matrix": (("m",), (_DOWN, _UP)),
-    "node list": (("m", _CLICK), (_UP, _DOWN)),
+    "node list": (("m", "\t"), (_DOWN, _UP)),
     "graph": (("g",), (_RIGHT, _LEFT)),
 }
 
@@ -74,13 +74,16 @@ def measure(bench: Bench) -> list[Table]:
             *(Goal(f"a step in the {name}", "most_bytes", GOAL_BYTES) for name in VIEWS),
         ),
         notes=["A step in the matrix goes to another site, whose nodes the list below then shows; "
-               "a step elsewhere to another node, whose facts and links the pane beside it shows."],
+               "when the cursor rests there, the pane beside it shows the facts and links of the "
+               "first of them. A step elsewhere goes to another node and shows its own at once."],
     )  # fmt: skip
     with opened(bench, "bench-bytes") as terminal:
         idle = terminal.quiet(_IDLE_S).n_bytes
         sent.add(f"idle, {_IDLE_S:g} s", median_bytes=idle, most_bytes=idle)
         for name, found in _steps(terminal, bench.rounds(10)):
             _add_bytes(sent, f"a step in the {name}", [w.n_bytes for w in found])
+        rests = [_rested(terminal, key) for key in (_LEFT, _RIGHT) * bench.rounds(3)]
+        _add_bytes(sent, "the matrix' cursor rests", rests)
     marks, effects, counts = _switches(bench)
     times.add("a node off, to its mark", **_milliseconds(marks))
     times.add(_EFFECT, **_milliseconds(effects))
@@ -134,6 +137,14 @@ def _steps(terminal: Terminal, n_steps: int) -> Iterator[tuple[str, list[Written
         if not all(w.n_bytes for w in moved):
             raise RuntimeError(f"a key moved nothing in the {name}")
         yield name, moved
+
+
+def _rested(terminal: Terminal, key: str) -> int:
+    """What is written after a step in the matrix has been shown, when its cursor rests."""
+    if key == _LEFT:
+        terminal.after("m", _EFFECT_SILENCE_S)
+    terminal.after(key, _SILENCE_S)
+    return terminal.quiet(_REST_S).n_bytes
 
 
 def _switches(bench: Bench) -> tuple[list[float], list[float], list[int]]:

@@ -90,7 +90,7 @@ TABLE: Final[tuple[Key, ...]] = (
     Key("app.copy_command", "C", "app.copy('command')", "copy as command",
         "Copy the shell command that asks for what is on screen.", footer=False),
     Key("app.export", "E", "app.export", "export",
-        "Write what is on screen to a file: SVG, text or JSON.", footer=False),
+        "Write what is on screen to a file: SVG, text or JSON."),
     Key("app.theme", "T", "app.next_theme", "theme",
         "The next theme: dark, light, high contrast.", footer=False),
     Key("app.repaint", "ctrl+l", "app.repaint", "repaint",

@@ -17,7 +17,7 @@ class AskName(ModalScreen[str | None]):
     AskName { align: center middle; background: $background 60%; }
     AskName Vertical { width: 60; max-width: 90%; height: auto; background: $panel;
         padding: 1 2; }
-    AskName Input { border: none; background: $surface; height: 1; margin-top: 1; }
+    AskName OneLine { margin-top: 1; }
     """
     BINDINGS = [Binding("escape", "leave", "leave")]  # noqa: RUF012
 

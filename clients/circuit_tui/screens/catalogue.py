@@ -59,8 +59,8 @@ class Catalogue(Page):
     Catalogue #models-pane { height: auto; max-height: 9; }
     Catalogue #models-pane Rows { height: auto; max-height: 7; }
     Catalogue #about { height: auto; max-height: 9; padding: 1 1 0 2; color: $text-muted; }
-    Catalogue Input { display: none; height: 1; border: none; background: $panel; }
-    Catalogue Input.-open { display: block; }
+    Catalogue OneLine { display: none; }
+    Catalogue OneLine.-open { display: block; }
     """
 
     def __init__(self) -> None:

@@ -65,7 +65,7 @@ class ComparePage(Page):
     ComparePage #sides-pane Horizontal { height: auto; }
     ComparePage #sides-pane Vertical { height: auto; width: 1fr; }
     ComparePage.-narrow #sides-pane Horizontal { layout: vertical; }
-    ComparePage #prompts Input { height: 1; border: none; background: $panel; margin: 0 1 1 1; }
+    ComparePage #prompts OneLine { margin: 0 1 1 1; }
     ComparePage PaneTabs.-away { display: none; }
     """
 

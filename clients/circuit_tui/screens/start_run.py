@@ -33,8 +33,6 @@ class StartRun(ModalScreen[Call[Any, Any] | None]):
     StartRun Grid { grid-size: 2; grid-columns: 17 1fr; grid-rows: 1; height: auto;
         margin: 1 0; }
     StartRun Label { color: $text-muted; }
-    StartRun Input { border: none; background: $surface; height: 1; padding: 0 1; }
-    StartRun Input:focus { border: none; background: $surface-lighten-2; }
     StartRun #hint { color: $text-muted; height: 1; }
     StartRun #problem { color: $text-error; height: auto; max-height: 3; }
     StartRun Button { margin-top: 1; }

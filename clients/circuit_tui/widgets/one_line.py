@@ -10,7 +10,13 @@ CHARACTERS_MAX: Final = 1_000
 
 
 class OneLine(Input):
-    """Text of one line. A longer paste is refused whole, with a sentence."""
+    """Text of one line, without a border. A longer paste is refused whole, with a sentence."""
+
+    DEFAULT_CSS = """
+    OneLine, OneLine:focus { border: none; height: 1; padding: 0 1; }
+    OneLine { background: $surface; }
+    OneLine:focus { background: $surface-lighten-2; }
+    """
 
     async def _on_paste(self, event: events.Paste) -> None:
         found = len(event.text)

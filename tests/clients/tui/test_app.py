@@ -38,7 +38,9 @@ async def test_a_circuit_is_found_and_opened_with_the_keyboard_alone(tmp_path: P
     async with running(tmp_path) as (app, pilot, _):
         await until(pilot, lambda: len(app.screen.query_one("#tasks", Rows).rows) >= 4)
         assert app.scene.model == MODEL  # the default one
-        await pilot.press("slash", *"quote", "enter")
+        await pilot.press("slash", *"quote")
+        await until(pilot, lambda: " quote" in screen_text(app))  # what is typed is seen
+        await pilot.press("enter")
         await until(pilot, lambda: len(app.screen.query_one("#circuits", Rows).rows) == 1)
         await pilot.press("enter")
         await opened(pilot, app)
@@ -123,7 +125,9 @@ async def test_an_edited_circuit_is_saved_under_a_name(tmp_path: Path) -> None:
         await opened(pilot, app)
         await pilot.press("space", "s")
         await until(pilot, lambda: bool(app.screen.query(Input)))
-        await pilot.press("ctrl+u", *"mine", "enter")
+        await pilot.press("ctrl+u", *"mine")
+        await until(pilot, lambda: " mine" in screen_text(app))
+        await pilot.press("enter")
         while not (request := await asked(d, circuit_requests.EditCircuit)).save:
             pass
         assert request.sweep == "mine"
