@@ -82,6 +82,7 @@ def measure(bench: Bench) -> list[Table]:
         sent.add(f"idle, {_IDLE_S:g} s", median_bytes=idle, most_bytes=idle)
         for name, found in _steps(terminal, bench.rounds(10)):
             _add_bytes(sent, f"a step in the {name}", [w.n_bytes for w in found])
+        terminal.after("m", _EFFECT_SILENCE_S)
         rests = [_rested(terminal, key) for key in (_LEFT, _RIGHT) * bench.rounds(3)]
         _add_bytes(sent, "the matrix' cursor rests", rests)
     marks, effects, counts = _switches(bench)
@@ -141,8 +142,6 @@ def _steps(terminal: Terminal, n_steps: int) -> Iterator[tuple[str, list[Written
 
 def _rested(terminal: Terminal, key: str) -> int:
     """What is written after a step in the matrix has been shown, when its cursor rests."""
-    if key == _LEFT:
-        terminal.after("m", _EFFECT_SILENCE_S)
     terminal.after(key, _SILENCE_S)
     return terminal.quiet(_REST_S).n_bytes
 
