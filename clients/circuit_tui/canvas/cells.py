@@ -5,6 +5,7 @@ pictures compared give the regions to refresh. Over SSH this is what keeps a mov
 hundred bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from circuit_client.render.text_width import char_width
 #: Unchanged cells between two changed ones that are cheaper to send again than to jump over.
 GAP = 6
 _BLANK = ord(" ")
+_ASCII_MAX = ord("~")
 #: The second column of a wide character: drawn by the first.
 _CONTINUED = 0
 
@@ -87,6 +89,13 @@ class Cells:
         """Give the cells of a region an ink, whatever they show."""
         part = region.intersection(Region(0, 0, self.width, self.height))
         self.inks[part.y : part.bottom, part.x : part.right] = ink
+
+    def to_ascii(self, twins: Mapping[str, str]) -> None:
+        """Show `twins` of characters beyond ASCII, and question marks for what has none."""
+        beyond = (self.chars > _ASCII_MAX) | (self.chars == _CONTINUED)
+        for code in np.unique(self.chars[beyond]).tolist():
+            twin = " " if code == _CONTINUED else twins.get(chr(code), "?")
+            self.chars[self.chars == code] = ord(twin)
 
     def strip(self, y: int, inks: Inks) -> Strip:
         """Row `y` as segments, one for each run of one ink."""

@@ -7,6 +7,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from circuit_tui.canvas.cells import Cells, Inks, changed_regions
+from circuit_tui.paint.glyphs import ASCII_TWINS
 from circuit_tui.paint.look import Look
 
 
@@ -48,6 +49,8 @@ class CellCanvas(Widget):
         cells = Cells(width, height)
         if width and height:
             self.draw(cells)
+            if self.look.ascii_only:
+                cells.to_ascii(ASCII_TWINS)
         regions = changed_regions(self._cells, cells)
         self._cells = cells
         if regions:

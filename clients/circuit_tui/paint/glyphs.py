@@ -4,7 +4,9 @@ No glyph here is of ambiguous width or taken from a private font: terminals and 
 is one column wide.
 """
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Final
 
 from circuit_tui.paint.look import Look
 
@@ -122,6 +124,21 @@ _ASCII = Glyphs(
     cursor=":",
     minus="-",
 )
+
+
+def _twins() -> dict[str, str]:
+    fields = (getattr(_UNICODE, f.name) for f in dataclasses.fields(Glyphs))
+    others = (getattr(_ASCII, f.name) for f in dataclasses.fields(Glyphs))
+    signs = dict(
+        pair
+        for some, same in zip(fields, others, strict=True)
+        for pair in zip("".join(some), "".join(same), strict=False)
+    )
+    return {"×": "x", "“": '"', "”": '"'} | signs
+
+
+#: For text that was made without asking `glyphs`: each sign's character in ASCII.
+ASCII_TWINS: Final[dict[str, str]] = _twins()
 
 
 def glyphs(look: Look) -> Glyphs:

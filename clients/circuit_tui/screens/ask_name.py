@@ -18,6 +18,7 @@ class AskName(ModalScreen[str | None]):
     AskName Vertical { width: 60; max-width: 90%; height: auto; background: $panel;
         padding: 1 2; }
     AskName OneLine { margin-top: 1; }
+    AskName #hint { color: $text-muted; margin-top: 1; }
     """
     BINDINGS = [Binding("escape", "leave", "leave")]  # noqa: RUF012
 
@@ -30,6 +31,7 @@ class AskName(ModalScreen[str | None]):
         with Vertical():
             yield Static(self._question, markup=False)
             yield OneLine(self._text)
+            yield Static("enter takes it, esc leaves", id="hint")
 
     @on(Input.Submitted)
     def answer(self, message: Input.Submitted) -> None:

@@ -23,7 +23,7 @@ class Help(ModalScreen[None]):
     Help { align: center middle; background: $background 60%; }
     Help VerticalScroll { width: 84; max-width: 96%; height: auto; max-height: 92%;
         background: $panel; padding: 1 2; }
-    Help Static { height: auto; }
+    Help Static { height: auto; padding-right: 1; }
     Help .help--about { margin-bottom: 1; }
     """
     BINDINGS = [Binding("escape,question_mark,q", "leave", "close")]  # noqa: RUF012
@@ -38,7 +38,7 @@ class Help(ModalScreen[None]):
             box.can_focus = True
             yield Static(f"{self._title}\n\n{self._about}", classes="help--about", markup=False)
             # The box, its padding, and the scrollbar.
-            columns = min(84, int(self.app.size.width * 0.96)) - 6
+            columns = min(84, int(self.app.size.width * 0.96)) - 7
             yield Static(self.keys_text(columns), markup=False)
 
     def keys_text(self, columns: int = 76) -> str:

@@ -22,7 +22,7 @@ class EffectView(Vertical):
 
     DEFAULT_CSS = """
     EffectView { height: 1fr; }
-    EffectView TokenHeat { height: 1fr; }
+    EffectView TokenHeat { height: 1fr; margin: 0 1; }
     """
 
     def __init__(self, *, look: Look, id: str | None = None) -> None:

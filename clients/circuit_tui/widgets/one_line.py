@@ -18,7 +18,7 @@ class OneLine(Input):
     OneLine:focus { background: $surface-lighten-2; }
     """
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    def _on_paste(self, event: events.Paste) -> None:
         found = len(event.text)
         if found > CHARACTERS_MAX:
             event.prevent_default()

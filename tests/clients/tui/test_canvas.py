@@ -333,3 +333,10 @@ def test_digits_have_a_sign_where_the_scale_has_two(ascii_only: bool) -> None:
     cells = Cells(6, 1)
     draw_digits(cells, levels, Grid(2, 2), Inks(), colors, Scale("sequential", 1.0))
     assert cells.lines()[0].startswith(" 9")
+
+
+def test_where_there_is_only_ascii_every_character_has_a_twin_or_is_asked_about() -> None:
+    cells = Cells(8, 1)
+    cells.text(0, 0, "a→×漢é")
+    cells.to_ascii({"→": ">", "×": "x"})
+    assert cells.lines() == ["a>x? ?  "]

@@ -44,7 +44,7 @@ class Jobs:
         )  # fmt: skip
         yield replies.JobAccepted(id="x", job=job)
 
-    def list(self, request: Any, frames: list) -> Iterator[Out]:
+    def listed(self, request: Any, frames: list) -> Iterator[Out]:
         yield replies.JobList(id="x", jobs=tuple(self._jobs))
 
     def watch(self, request: requests.WatchJob, frames: list) -> Iterator[Out]:
@@ -70,7 +70,7 @@ class Jobs:
         return {
             circuit_requests.Prune: self.accept,
             circuit_requests.Verify: self.accept,
-            requests.ListJobs: self.list,
+            requests.ListJobs: self.listed,
             requests.WatchJob: self.watch,
             requests.CancelJob: self.cancel,
         }
