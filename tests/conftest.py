@@ -14,10 +14,15 @@ _FIRST = ("editors/test_vscode", "whole", "editors")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where processes share the cores, none has threads that spin for each other's turn."""
+    """Where processes share the cores, none has threads that spin for each other's turn; and what a
+    test starts in a terminal believes the terminal, not the size that a worker process is told.
+    """
     if getattr(config.option, "numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if hasattr(config, "workerinput"):
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

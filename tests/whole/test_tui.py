@@ -27,7 +27,8 @@ class Terminal:
     def __init__(self, command: str, environment: dict[str, str], *, columns: int = 120) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="tmux-"))
         self.socket = str(self.home / "s")
-        kept = {k: v for k, v in environment.items() if k not in ("TMUX", "NO_COLOR")}
+        told = ("TMUX", "NO_COLOR", "COLUMNS", "LINES")  # it shall ask its terminal
+        kept = {k: v for k, v in environment.items() if k not in told}
         self._tmux(
             *("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", "40"),
             command,
