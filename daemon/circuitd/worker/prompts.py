@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from circuit_protocol import replies
 from circuit_protocol.errors import BadShape, BadTokens, InvalidRequest
 from circuit_protocol.interventions import Values
 from circuit_protocol.limits import INTEGERS, check_tensor
 from circuit_protocol.requests import Input, Prompts, TaskInput
+from circuit_protocol.tensors import Tensor
 from circuitd.engine.config import GPTConfig
 from circuitd.worker.context import Context
 from circuitd.worker.output import Parcel
@@ -66,7 +66,7 @@ class Batch:
         """True at tokens that are not padding: bool [B, T]."""
         return torch.arange(self.n_positions) < self.lengths[:, None]
 
-    def put(self, parcel: Parcel) -> tuple[replies.Tensor, replies.Tensor]:
+    def put(self, parcel: Parcel) -> tuple[Tensor, Tensor]:
         """Token ids and lengths for a reply, as I32."""
         return parcel.put(self.tokens.int()), parcel.put(self.lengths.int())
 
