@@ -103,11 +103,11 @@ def test_keys_and_mouse_break_a_circuit_and_a_script_sees_and_moves_it(
         # The mouse: the second row of the nodes that stand under the matrix.
         lines = terminal.text().splitlines()
         row, found = next(
-            (i, found) for i, line in enumerate(lines) if (found := re.search(r" 39 +0/1 ", line))
+            (i, found) for i, line in enumerate(lines) if (found := re.search(r" 220 +3/3 ", line))
         )
         terminal.click(found.start() + 3, row + 1)
         deadline = time.monotonic() + PATIENCE_S
-        while c.sessions.get("seen").node != SelectedNode(site="0.attn.act_in", channel=39):
+        while c.sessions.get("seen").node != SelectedNode(site="0.attn.v", channel=220):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     terminal.press("C-d")
@@ -144,19 +144,56 @@ def sshd(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def test_over_ssh_it_paints_reads_a_node_and_leaves(
-    daemon: RunningDaemon, environment: dict[str, str], sshd: tuple[int, Path]
-) -> None:
+def _over_ssh(sshd: tuple[int, Path], environment: dict[str, str], command: str) -> Terminal:
+    """A terminal of 80 columns in which `command` runs at the other end of a real ssh."""
     port, key = sshd
     inside = " ".join(
         f"{name}={shlex.quote(environment[name])}" for name in ("PYTHONPATH", "CIRCUITD_STATE_DIR")
     )
-    remote = f"{inside} {_command(daemon.address('ipc').endpoint, CIRCUIT, '--session', 'far')}"
     ssh = shlex.join([
         "ssh", "-tt", "-q", "-p", str(port), "-i", str(key), "-o", "StrictHostKeyChecking=no",
-        "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectionAttempts=20", "127.0.0.1", remote,
+        "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectionAttempts=20", "127.0.0.1",
+        f"{inside} {command}",
     ])  # fmt: skip
-    terminal = Terminal(f"{ssh}; sleep 600", environment, columns=80)
+    return Terminal(f"{ssh}; sleep 600", environment, columns=80)
+
+
+def test_a_newcomer_finds_breaks_and_mends_a_circuit_over_ssh_and_takes_its_picture(
+    daemon: RunningDaemon, environment: dict[str, str], sshd: tuple[int, Path], tmp_path: Path
+) -> None:
+    command = _command(daemon.address("ipc").endpoint, "--session", "newcomer")
+    terminal = _over_ssh(sshd, environment, f"sh -c {shlex.quote(f'cd {tmp_path}; {command}')}")
+    try:
+        terminal.until(lambda text: "bracket_brace" in text and "enter open" in text)
+        terminal.press("/")
+        terminal.until(lambda text: "enter open" not in text)  # the keys go to the words now
+        terminal.press(*"quote")
+        terminal.until(lambda text: " quote" in text and "bracket_brace" not in text)
+        terminal.press("Enter")
+        terminal.until(lambda text: "enter open" in text)
+        terminal.press("Enter")
+        # What is worth most is selected, and stands in the list.
+        terminal.until(lambda text: "0.attn.v  3 nodes" in text and "+0.710" in text)
+        terminal.press("Space")
+        terminal.until(lambda text: "0.095 → 0.770 (+0.674)" in text and "61.3%" in text)
+        terminal.press("u")
+        terminal.until(lambda text: "0.770" not in text)
+        terminal.press("E")
+        terminal.until(lambda text: "circuit-single_double_quote-34.svg" in text)
+        terminal.press("Enter")
+        terminal.until(lambda text: "Wrote" in text)
+        picture = (tmp_path / "circuit-single_double_quote-34.svg").read_text()
+        assert picture.startswith("<svg")
+        assert "0.attn.v" in picture
+    finally:
+        terminal.close()
+
+
+def test_over_ssh_it_paints_reads_a_node_and_leaves(
+    daemon: RunningDaemon, environment: dict[str, str], sshd: tuple[int, Path]
+) -> None:
+    command = _command(daemon.address("ipc").endpoint, CIRCUIT, "--session", "far")
+    terminal = _over_ssh(sshd, environment, command)
     try:
         terminal.until(lambda text: "shipped/34" in text and "[picture]" in text)
         terminal.press("3")
