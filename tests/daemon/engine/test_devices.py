@@ -176,6 +176,15 @@ def test_attention_whose_pattern_nobody_looks_at_is_the_same(
     torch.testing.assert_close(attend(q, k, v, sink, None), seen, rtol=1e-4, atol=1e-5)
 
 
+def test_attention_takes_more_rows_than_the_short_axes_of_a_grid(device):
+    """Of CUDA's launches only the first axis goes beyond 65,535."""
+    q, k, v = torch.randn(3, 70_000, 1, 2, 16, generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
+    seen = attend(q, k, v, None, lambda pattern: pattern)
+    torch.testing.assert_close(attend(q, k, v, None, None), seen, rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_recorded_stays_on_the_device(device):
     run = forward(on(device, TINY), tokens_for(TINY, 1, 5), Plan(record=(Record("0.attn.v"),)))
     assert run.records["0.attn.v"].device.type == device

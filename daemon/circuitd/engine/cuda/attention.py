@@ -24,10 +24,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None) -> Tensor:
     out = q.new_empty(n_rows, n_queries, n_head, d)
     keys = 64 if d <= 32 else 32
     queries = min(2 * keys, max(16, 1 << (n_queries - 1).bit_length()))
-    grid = (-(-n_queries // queries), n_rows * n_head)
-    kernels.attend[grid](
+    n_blocks = -(-n_queries // queries)
+    kernels.attend[(n_blocks * n_rows * n_head,)](
         q, k, v, q if sinks is None else sinks, out, d**-0.5 * math.log2(math.e),
-        n_head, n_queries, k.shape[2], *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
+        n_head, n_queries, k.shape[2], n_blocks, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
         D=d, BLOCK_D=max(16, 1 << (d - 1).bit_length()), QUERIES=queries, KEYS=keys,
         HAS_SINKS=sinks is not None,
     )  # fmt: skip

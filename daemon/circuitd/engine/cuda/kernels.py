@@ -1,7 +1,8 @@
 """Triton kernels: AbsTopK by selection, products over nonzeros, attention with a sink.
 
 Activations are [tokens, channels] as everywhere in the engine. Sums are taken in float32 whatever
-the type of the activations; nothing here waits for the device.
+the type of the activations; nothing here waits for the device. What grows with the batch is along a
+grid's first axis: the others end at 65,535.
 """
 
 # Triton comes with CUDA builds of torch and is otherwise not there: `available` looks first.
@@ -115,14 +116,15 @@ def multiply(
 
 @jit
 def multiply_lanes(
-    x, starts, columns, values, bias, out, n_tokens, n_lanes, n_out,
+    x, starts, columns, values, bias, out, n_tokens, n_lanes, n_out, n_row_blocks,
     HAS_BIAS: tl.constexpr, TOKENS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """The same from `x` [n_in, n_lanes], token by token in lanes: an entry of W reads them in one
     piece. The result is turned on its way out.
     """
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    tokens = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    # Programs that follow each other read the same tokens, which are still in the cache.
+    rows = tl.program_id(0) % n_row_blocks * ROWS + tl.arange(0, ROWS)
+    tokens = tl.program_id(0) // n_row_blocks * TOKENS + tl.arange(0, TOKENS)
     is_row, is_token = rows < n_out, tokens < n_tokens
     start = tl.load(starts + rows, mask=is_row, other=0)
     stop = tl.load(starts + rows + 1, mask=is_row, other=0)
@@ -154,7 +156,7 @@ def turn(x, out, n_tokens, n_lanes, width, TILE: tl.constexpr):
 
 @jit
 def attend(
-    q, k, v, sinks, out, scale, n_head, n_queries, n_keys,
+    q, k, v, sinks, out, scale, n_head, n_queries, n_keys, n_query_blocks,
     q_row, q_head, q_position, k_row, k_head, k_position, v_row, v_head, v_position,
     D: tl.constexpr, BLOCK_D: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
     HAS_SINKS: tl.constexpr,
@@ -164,8 +166,9 @@ def attend(
     A sink is one more key, which adds nothing but its weight: where the sums begin. `scale` is that
     of the scores in units of log 2. The queries are the last of the keys' positions.
     """
-    row, head = tl.program_id(1) // n_head, tl.program_id(1) % n_head
-    queries = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    here = tl.program_id(0) // n_query_blocks
+    row, head = here // n_head, here % n_head
+    queries = tl.program_id(0) % n_query_blocks * QUERIES + tl.arange(0, QUERIES)
     d = tl.arange(0, BLOCK_D)
     row = row.to(tl.int64)
     q_at = q + row * q_row + head * q_head + queries.to(tl.int64)[:, None] * q_position + d[None, :]

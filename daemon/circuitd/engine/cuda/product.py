@@ -65,9 +65,10 @@ class _Rows:
         kernels.turn[(n_lanes // _LANES, -(-n_in // _LANES))](
             x, lanes, n_tokens, n_lanes, n_in, TILE=_LANES
         )
-        kernels.multiply_lanes[(-(-n_out // _LANE_ROWS), n_lanes // _LANES)](
+        n_blocks = -(-n_out // _LANE_ROWS)
+        kernels.multiply_lanes[(n_blocks * (n_lanes // _LANES),)](
             lanes, self.starts, self.columns, self.values, bias, out, n_tokens, n_lanes, n_out,
-            TOKENS=_LANES, ROWS=_LANE_ROWS, **more,
+            n_blocks, TOKENS=_LANES, ROWS=_LANE_ROWS, **more,
         )  # fmt: skip
         return out
 
