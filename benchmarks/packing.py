@@ -39,7 +39,7 @@ def measure(bench: Bench) -> list[Table]:
             PACKED: local(lambda: load_checkpoint(packed)),
             KERNELS: local(lambda: lay_out(load_checkpoint(packed).weights)),
         },
-        rounds=bench.rounds(5),
+        rounds=bench.rounds(3),
         burst=1,
     )
     resident = {

@@ -42,7 +42,7 @@ def measure(bench: Bench) -> list[Table]:
     subjects["ipc"] = local(lambda: client.tensors.fetch(value).copy())
     subjects[SENT] = local(lambda: client.run(fetch_sent(handle, value.instance)))
     daemons_of = {**daemons, SENT: daemons["ipc"]}
-    timings = take_turns(subjects, rounds=bench.rounds(20), burst=bench.burst(3))
+    timings = take_turns(subjects, rounds=bench.rounds(12), burst=bench.burst(3))
     table = Table(
         "transfer",
         f"Fetching {NBYTES >> 20} MiB by handle",

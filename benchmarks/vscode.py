@@ -38,7 +38,7 @@ def measure(bench: Bench) -> list[Table]:
     with home() as where, spawned(where, bench.data) as process:
         wait_for_discovery(where, process)
         environment = where.environment(bench.data) | {"CIRCUIT_HOST_TESTS": "^activation"}
-        found = [_activation_ms(chromium, environment) for _ in range(bench.rounds(5))]
+        found = [_activation_ms(chromium, environment) for _ in range(bench.rounds(3))]
     table.add(_ROW, p50_ms=Spread.of(found))
     table.goals = (Goal(_ROW, "p50_ms", 500.0),)
     return [table]
