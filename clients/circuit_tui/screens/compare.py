@@ -59,6 +59,7 @@ class ComparePage(Page):
         "changes-pane": "changes",
     }
     DEFAULT_CSS = """
+    ComparePage ContentSwitcher { height: 1fr; }
     ComparePage #with-pane { width: 44; }
     ComparePage.-narrow #with-pane, ComparePage.-narrow #right { width: 1fr; }
     ComparePage #sides-pane { height: auto; max-height: 50%; }

@@ -46,7 +46,7 @@ def share_line(comparison: Comparison) -> list[Cell]:
     if comparison.jaccard is None:
         return [Cell(" of two models: their sites are compared, their channels are not", "dim")]
     return [
-        Cell(f" {comparison.n_both} in both", "strong"),
+        Cell(f"  {comparison.n_both} in both", "strong"),
         Cell(f"  {comparison.n_left_only} in A only", "bad"),
         Cell(f"  {comparison.n_right_only} in B only", "good"),
         Cell(f"  Jaccard {comparison.jaccard:.2f}", "dim"),

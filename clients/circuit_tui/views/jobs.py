@@ -49,7 +49,8 @@ def job_rows(jobs: Iterable[JobInfo], look: Look, now_s: float | None = None) ->
         share = "" if not job.total else f"{min(1.0, job.done / job.total):.0%}"
         if job.state == "done":
             share = ""
-        error = "" if job.error is None else f": {job.error.message}"
+        # That a cancelled job was cancelled is said already.
+        error = f": {job.error.message}" if job.error and job.state == "failed" else ""
         cells = (
             Cell(job.job),
             Cell(job.description or job.request_type),

@@ -248,6 +248,8 @@ async def test_two_circuits_are_compared(tmp_path: Path) -> None:
         changes = app.screen.query_one("#changes", Rows)
         await until(pilot, lambda: len(changes.rows) > 40)
         assert {row.mark for row in changes.rows} >= {"+", "-"}
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "[changes]" in screen_text(app).splitlines()[1])
         assert "Jaccard" in screen_text(app)
 
 
