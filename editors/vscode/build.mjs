@@ -5,6 +5,12 @@ import { build } from "esbuild";
 
 const isProduction = process.argv.includes("--production");
 const withTests = process.argv.includes("--tests");
+if ((isProduction || withTests) && Number.parseInt(process.versions.node, 10) < 20) {
+  console.error(
+    `Packaging and testing take node 20 or newer, and this is ${process.versions.node}: \`make test\` installs one.`,
+  );
+  process.exit(1);
+}
 const common = { bundle: true, minify: isProduction, logLevel: "warning" };
 const inNode = {
   ...common,
