@@ -2,11 +2,13 @@
 
 import * as vscode from "vscode";
 import type { HeatChoice, Node } from "../protocol.generated";
+import { changeHeat, chooseHeat } from "./chooseHeat";
 import { chooseEndpoint } from "./endpoint";
-import { changeHeat, chooseHeat, type HeatLayer } from "./heat";
+import type { HeatLayer } from "./heat";
 import type { Panels } from "./panels";
 import { attended } from "./progress";
-import { type Server, sentenceOf } from "./server";
+import { sentenceOf } from "./refusal";
+import type { Server } from "./server";
 import { chooseNextStep } from "./status";
 import { showTask } from "./taskExamples";
 import type { Views } from "./views";
@@ -133,17 +135,24 @@ function circuitCommands({ server, panels, views }: Tools): { readonly [name: st
 }
 
 function viewCommands({ server, views }: Tools): { readonly [name: string]: Handler } {
+  const pin = async (model: string, pinned: boolean) => {
+    await server.ask("circuit/models/pin", { model, pinned });
+    views.refresh(["models"]);
+  };
   return {
     "circuits.refresh": () => views.refresh(),
-    "circuits.loadModel": (row: Subject) =>
-      attended(`Loading ${row.subject} …`, (token) =>
-        server.ask("circuit/models/load", { model: row.subject }, token),
-      ),
-    "circuits.unloadModel": (row: Subject) => server.ask("circuit/models/unload", { model: row.subject }),
-    "circuits.pinModel": (row: Subject) =>
-      server.ask("circuit/models/pin", { model: row.subject, pinned: true }),
-    "circuits.unpinModel": (row: Subject) =>
-      server.ask("circuit/models/pin", { model: row.subject, pinned: false }),
+    "circuits.loadModel": async (row: Subject) => {
+      const load = (token: vscode.CancellationToken) =>
+        server.ask("circuit/models/load", { model: row.subject }, token);
+      await attended(`Loading ${row.subject} …`, load);
+      views.refresh(["models"]);
+    },
+    "circuits.unloadModel": async (row: Subject) => {
+      await server.ask("circuit/models/unload", { model: row.subject });
+      views.refresh(["models"]);
+    },
+    "circuits.pinModel": (row: Subject) => pin(row.subject, true),
+    "circuits.unpinModel": (row: Subject) => pin(row.subject, false),
     "circuits.useModel": (row: Subject) => server.ask("circuit/session/update", { model: row.subject }),
     "circuits.cancelJob": async (row: Subject) => {
       await server.ask("circuit/jobs/cancel", { job: row.subject });

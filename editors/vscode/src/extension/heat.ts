@@ -3,7 +3,7 @@
 import * as vscode from "vscode";
 import type { Heat, HeatChoice } from "../protocol.generated";
 import { ALL_SHADES, backgroundId, legendText, legendTooltip, tokensByShade, underlineId } from "./heatPlan";
-import { type Server, sentenceOf } from "./server";
+import type { Server } from "./server";
 import { hasBackground, isOurs, isRead } from "./settings";
 
 /** A long document is read around the cursor: where that is need not be told at every key. */
@@ -168,86 +168,4 @@ function decorationTypes(): Map<number, vscode.TextEditorDecorationType> {
     } as vscode.DecorationRenderOptions),
   ]);
   return new Map(types);
-}
-
-/** A quick pick of what heat can show; null: nothing was chosen. */
-export async function chooseHeat(server: Server): Promise<HeatChoice | "off" | null> {
-  const session = server.isConnected ? await server.ask("circuit/session/get", {}).catch(() => null) : null;
-  const items: (vscode.QuickPickItem & { choice: HeatChoice | "off" | "models" })[] = [
-    {
-      label: "$(flame) Loss",
-      detail: "How surprised the model was by each token, in nats.",
-      choice: { of: "loss" },
-    },
-    {
-      label: "$(percentage) Probability",
-      detail: "How likely each token was.",
-      choice: { of: "probability" },
-    },
-  ];
-  if (session?.node) {
-    const { node, circuit } = session;
-    items.push({
-      label: `$(circle-filled) ${node.site}[${node.channel}]`,
-      detail: "Activation of the selected node.",
-      choice: { of: "node", node, circuit: null },
-    });
-    if (circuit !== null) {
-      items.push({
-        label: `$(circle-outline) ${node.site}[${node.channel}] in the circuit`,
-        detail: "Its activation where only the circuit's nodes are left.",
-        choice: { of: "node", node, circuit },
-      });
-    }
-  }
-  if (session?.circuit) {
-    items.push({
-      label: "$(type-hierarchy) Circuit against model",
-      detail: "What it costs, token by token, to have only the circuit.",
-      choice: { of: "difference", circuit: session.circuit },
-    });
-  }
-  items.push(
-    {
-      label: "$(diff) Another model …",
-      detail: "The loss of another model minus this one's.",
-      choice: "models",
-    },
-    { label: "$(close) Off", detail: "Read this document no more.", choice: "off" },
-  );
-  const chosen = await vscode.window.showQuickPick(items, {
-    title: "Heat of this document",
-    matchOnDetail: true,
-  });
-  if (chosen === undefined) return null;
-  return chosen.choice === "models" ? chooseModel(server) : chosen.choice;
-}
-
-async function chooseModel(server: Server): Promise<HeatChoice | null> {
-  const { models } = await server.ask("circuit/models/list", {});
-  const others = models.filter((model) => model.broken === null && model.name !== server.daemon?.model);
-  const chosen = await vscode.window.showQuickPick(
-    others.map((model) => ({
-      label: model.name,
-      description: model.resident === null ? "is loaded first" : "in memory",
-    })),
-    { title: "Compare with the loss of" },
-  );
-  return chosen === undefined ? null : { of: "difference", otherModel: chosen.label };
-}
-
-/** Carry out a change of heat for the active editor; what goes wrong is said. */
-export async function changeHeat(layer: HeatLayer, choice: HeatChoice | "off" | "on"): Promise<void> {
-  const document =
-    vscode.window.activeTextEditor?.document ??
-    vscode.window.visibleTextEditors.find((editor) => isRead(editor.document))?.document;
-  if (document === undefined) {
-    void vscode.window.showInformationMessage("Open a document first.");
-    return;
-  }
-  try {
-    await layer.watch(document, choice !== "off", typeof choice === "string" ? null : choice);
-  } catch (error) {
-    void vscode.window.showErrorMessage(sentenceOf(error));
-  }
 }

@@ -14,7 +14,7 @@ import {
   type Told,
 } from "../shared/contract";
 import type { Desk } from "./panels";
-import { Refusal, sentenceOf } from "./server";
+import { Refusal, sentenceOf } from "./refusal";
 
 export class PanelLink implements vscode.Disposable {
   readonly #panel: vscode.WebviewPanel;

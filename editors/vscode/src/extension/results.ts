@@ -4,6 +4,7 @@ import * as vscode from "vscode";
 import type { Drawing, Explanation, NodeEffect } from "../protocol.generated";
 import { nameOf } from "../shared/nodes";
 import { short, signed } from "../shared/scale";
+import { readCommandResult } from "./received";
 
 /** Commands that hovers and lenses of the server may link to. */
 export const LINKED_COMMANDS = [
@@ -16,13 +17,15 @@ export const LINKED_COMMANDS = [
   "circuit.startDaemon",
 ];
 
-/** Show the result of `command`; what nobody needs to see is not shown. */
+/** Show the result of `command`. Those that are a sentence the server itself has said. */
 export async function showResult(command: string, result: unknown): Promise<void> {
-  if (typeof result !== "object" || result === null) return;
-  if (command === "circuit.explain") await showNodes(result as Explanation);
-  else if ("lines" in result) await showLines(result as Drawing);
-  else if ("sentence" in result && command !== "circuit.startDaemon") {
-    void vscode.window.showInformationMessage(String(result.sentence));
+  switch (command) {
+    case "circuit.explain":
+      return showNodes(readCommandResult(command, result));
+    case "circuit.showCircuit":
+    case "circuit.measure":
+    case "circuit.showTask":
+      return showLines(readCommandResult(command, result));
   }
 }
 

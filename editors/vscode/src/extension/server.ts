@@ -9,9 +9,12 @@ import { accessSync, constants, statSync } from "node:fs";
 import * as os from "node:os";
 import * as vscode from "vscode";
 import { CloseAction, ErrorAction, LanguageClient, RevealOutputChannelOn } from "vscode-languageclient/node";
-import type { DaemonStatus, Problem, Requests, ToEditor, ToServer } from "../protocol.generated";
+import { type DaemonStatus, NEWS, type Requests, type ToEditor, type ToServer } from "../protocol.generated";
+import { ShapeError } from "../shared/shape";
 import { Backoff } from "./backoff";
 import { findCommand } from "./findCommand";
+import { misunderstood, problemOf, readNewsOf, readResultOf } from "./received";
+import { noServer, Refusal, sentenceOf } from "./refusal";
 import { LINKED_COMMANDS, showResult } from "./results";
 import { commandSetting, isOurs, needsRestart, selector, serverSettings } from "./settings";
 
@@ -22,14 +25,6 @@ export type Link =
   | { readonly state: "starting" }
   | { readonly state: "ended"; readonly sentence: string; readonly retryInMs: number }
   | { readonly state: "running"; readonly daemon: DaemonStatus | null };
-
-/** A request was refused; the message is for people. */
-export class Refusal extends Error {
-  constructor(readonly problem: Problem) {
-    super(problem.message);
-    this.name = "Refusal";
-  }
-}
 
 type Events = { readonly [E in keyof ToEditor]: vscode.EventEmitter<ToEditor[E]> };
 
@@ -118,9 +113,8 @@ export class Server implements vscode.Disposable {
     const client = this.#clientFor(command);
     this.#client = client;
     this.#startedAt = Date.now();
-    for (const [method, emitter] of Object.entries(this.#events)) {
-      client.onNotification(method, (params) => emitter.fire(params as never));
-    }
+    for (const event of Object.keys(NEWS) as (keyof ToEditor)[])
+      client.onNotification(event, (params: unknown) => this.#heard(event, params));
     try {
       await client.start();
       this.#set({ state: "running", daemon: null });
@@ -142,7 +136,7 @@ export class Server implements vscode.Disposable {
       middleware: {
         executeCommand: async (command, args, next) => {
           const result: unknown = await next(command, args);
-          void showResult(command, result);
+          showResult(command, result).catch((error: unknown) => this.#log.error(sentenceOf(error)));
           return result;
         },
       },
@@ -211,13 +205,24 @@ export class Server implements vscode.Disposable {
     if (client === null) throw new Refusal(noServer(this.#link));
     try {
       // A token that is undefined would be sent as one more parameter.
-      return token === undefined
-        ? await client.sendRequest<Requests[M]["result"]>(method, params)
-        : await client.sendRequest<Requests[M]["result"]>(method, params, token);
+      const result: unknown =
+        token === undefined
+          ? await client.sendRequest(method, params)
+          : await client.sendRequest(method, params, token);
+      return readResultOf(method, result);
     } catch (error) {
-      const data = (error as { data?: unknown }).data;
-      if (isProblem(data)) throw new Refusal(data);
+      const problem = error instanceof ShapeError ? misunderstood(method, error) : problemOf(error);
+      if (problem !== null) throw new Refusal(problem);
       throw error;
+    }
+  }
+
+  #heard<E extends keyof ToEditor>(event: E, params: unknown): void {
+    try {
+      (this.#events[event] as vscode.EventEmitter<ToEditor[E]>).fire(readNewsOf(event, params));
+    } catch (error) {
+      if (!(error instanceof ShapeError)) throw error;
+      this.#log.error(sentenceOf(new Refusal(misunderstood(event, error))), error.message);
     }
   }
 
@@ -244,42 +249,6 @@ export class Server implements vscode.Disposable {
     for (const emitter of Object.values(this.#events)) emitter.dispose();
     this.#changed.dispose();
   }
-}
-
-/** A sentence for people of anything thrown. */
-export function sentenceOf(error: unknown): string {
-  if (error instanceof Refusal) {
-    const { message, hint } = error.problem;
-    return hint ? `${message} ${hint}` : message;
-  }
-  const text = error instanceof Error ? error.message : String(error);
-  // An error of the server's own may bring a traceback along, which is for the log.
-  return text.split("\n", 1)[0] ?? text;
-}
-
-function noServer(link: Link): Problem {
-  const sentence = {
-    untrusted: "This workspace is not trusted, so no server is started.",
-    missing: link.state === "missing" ? link.sentence : "",
-    starting: "The language server is still starting.",
-    ended: link.state === "ended" ? link.sentence : "",
-    running: "The language server is not running.",
-  }[link.state];
-  const hint = link.state === "missing" ? link.hint : null;
-  return {
-    code: "unavailable",
-    message: sentence,
-    blame: "nobody",
-    retry: true,
-    asked: null,
-    found: null,
-    hint,
-    nearest: [],
-  };
-}
-
-function isProblem(data: unknown): data is Problem {
-  return typeof data === "object" && data !== null && typeof (data as Problem).message === "string";
 }
 
 function isProgram(file: string): boolean {

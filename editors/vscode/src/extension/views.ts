@@ -2,8 +2,9 @@
 
 import * as vscode from "vscode";
 import type { CatalogueChanged, JobInfo } from "../protocol.generated";
+import { sentenceOf } from "./refusal";
 import { cacheRows, circuitRows, jobRows, modelRows, type Row, taskRows } from "./rows";
-import { type Server, sentenceOf } from "./server";
+import type { Server } from "./server";
 
 type Catalogue = CatalogueChanged["what"][number];
 

@@ -3,7 +3,7 @@
 import type { CircuitGraph, CircuitInfo, Comparison, MaskTable, NodeSamples } from "../protocol.generated";
 import { nameOf } from "../shared/nodes";
 import { button, h } from "./dom";
-import type { Tab } from "./kept";
+import { TABS, type Tab } from "./kept";
 import type { Scene } from "./scene";
 import { budgetsTab } from "./tabs/budgets";
 import { cardTab } from "./tabs/card";
@@ -44,10 +44,9 @@ export class Inspector {
   readonly #page = h("div", { id: "tab-page", class: "page", role: "tabpanel", tabindex: 0 });
   readonly #complaint = h("p", { class: "complaint", role: "alert", hidden: true });
 
-  /** `tabs`: those that there is something to show in. */
-  constructor(tabs: readonly Tab[], choose: (tab: Tab) => void) {
+  constructor(choose: (tab: Tab) => void) {
     const list = h("div", { class: "tabs", role: "tablist", "aria-label": "Circuit" });
-    for (const tab of tabs) {
+    for (const tab of TABS) {
       const made = button(NAMES[tab], () => choose(tab), { name: tab });
       made.setAttribute("role", "tab");
       made.setAttribute("aria-controls", "tab-page");
@@ -57,8 +56,8 @@ export class Inspector {
     list.addEventListener("keydown", (event) => {
       const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (way === undefined) return;
-      const at = tabs.findIndex((tab) => this.#tabs.get(tab) === document.activeElement);
-      const next = tabs[(at + way + tabs.length) % tabs.length]!;
+      const at = TABS.findIndex((tab) => this.#tabs.get(tab) === document.activeElement);
+      const next = TABS[(at + way + TABS.length) % TABS.length]!;
       choose(next);
       this.#tabs.get(next)?.focus();
     });

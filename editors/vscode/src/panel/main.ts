@@ -1,7 +1,8 @@
 // Where the panel's script begins, in VS Code and in a saved page alike.
 
 import { h } from "./dom";
-import { ExtensionHost, PageHost } from "./host";
+import { ExtensionHost } from "./host";
+import { PageHost } from "./pageHost";
 import { Panel } from "./panel";
 
 const root = document.getElementById("panel")!;

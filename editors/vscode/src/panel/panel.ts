@@ -3,7 +3,6 @@
 import type {
   CircuitGraph,
   CircuitInfo,
-  Comparison,
   DaemonStatus,
   Node,
   NodeSamples,
@@ -12,20 +11,20 @@ import type {
 import type { Border } from "../shared/contract";
 import { indexOf, meanAblated, nameOf } from "../shared/nodes";
 import { Ablations } from "./ablations";
-import { unite } from "./compare";
+import { Comparing } from "./comparing";
 import { h } from "./dom";
 import { exportAs } from "./exporting";
 import { GraphView } from "./graphView";
 import { absence, heading } from "./heading";
 import { type Host, sentenceOf } from "./host";
 import { Inspector } from "./inspector";
-import { type Kept, readKept, TABS } from "./kept";
+import { type Kept, readKept } from "./kept";
 import { LABELS_WIDTH } from "./labels";
 import { Masks } from "./masks";
 import type { Look } from "./paint";
 import { onThemeChange, type Palette, readPalette } from "./palette";
 import { Samples } from "./samples";
-import { activity, type Scene, sceneOf, shownEdges } from "./scene";
+import { activity, activityWords, type Scene, sceneOf, shownEdges } from "./scene";
 import { SessionLink } from "./sessionLink";
 import { type ExportKind, Toolbar } from "./toolbar";
 
@@ -43,10 +42,10 @@ export class Panel {
   #infos: readonly CircuitInfo[] = [];
   #graph: CircuitGraph | null = null;
   #scene: Scene | null = null;
-  #comparison: Comparison | string | null = null;
   #selected: number | null = null;
   readonly #off: Ablations;
   readonly #masks: Masks;
+  readonly #comparing: Comparing;
   readonly #samples: Samples;
   readonly #session: SessionLink;
   #status: DaemonStatus | null = null;
@@ -62,6 +61,7 @@ export class Panel {
     this.#palette = readPalette(root);
     this.#samples = new Samples(host);
     this.#masks = new Masks(host);
+    this.#comparing = new Comparing(host);
     this.#off = new Ablations(host, () => this.#render());
     this.#session = new SessionLink(host, (why) => this.#inspector.complain(sentenceOf(why)));
     this.#toolbar = new Toolbar(
@@ -77,9 +77,7 @@ export class Panel {
       toggled: (node) => this.#toggle(node),
       moved: (camera) => this.#keep({ camera }),
     });
-    // Comparing takes a daemon.
-    const tabs = TABS.filter((tab) => host.isLive || tab !== "compare");
-    this.#inspector = new Inspector(tabs, (tab) => {
+    this.#inspector = new Inspector((tab) => {
       this.#keep({ tab });
       this.#showTab();
     });
@@ -147,7 +145,7 @@ export class Panel {
       this.#keep(
         again ? { circuit: graph.info.id } : { circuit: graph.info.id, compare: null, camera: null },
       );
-      if (!again) this.#comparison = null;
+      if (!again) this.#comparing.stop();
       this.#adopt(graph);
       if (tell)
         this.#tell({
@@ -190,26 +188,15 @@ export class Panel {
 
   async #compare(other: string | null): Promise<void> {
     this.#keep({ compare: other });
-    this.#comparison = null;
+    this.#comparing.stop();
     const shown = this.#graph;
     if (shown === null) return;
-    if (other === null) {
-      this.#setScene(sceneOf(shown, null, this.#viewWidth()), null);
+    if (other === null) this.#setScene(sceneOf(shown, null, this.#viewWidth()), null);
+    else {
+      const both = this.#comparing.lay(other, shown);
       this.#render();
-      return;
-    }
-    this.#render();
-    try {
-      const [before, comparison] = await Promise.all([
-        this.#host.ask("circuit/circuits/show", { circuit: other }),
-        this.#host.ask("circuit/circuits/compare", { before: other, after: shown.info.id }),
-      ]);
-      if (this.#kept.compare !== other) return;
-      this.#comparison = comparison;
-      const both = unite(before, shown);
-      this.#setScene(sceneOf(both.graph, both, this.#viewWidth()), null);
-    } catch (error) {
-      this.#comparison = sentenceOf(error);
+      const union = await both;
+      if (union !== null) this.#setScene(sceneOf(union.graph, union, this.#viewWidth()), null);
     }
     this.#render();
   }
@@ -319,8 +306,13 @@ export class Panel {
 
   /** Bars under the nodes that are active at the token under the cursor. */
   #activate(): void {
-    const nodes = this.#kept.follows ? (this.#focus?.token?.nodes ?? []) : [];
-    this.#graphView.activate(this.#scene === null ? null : activity(this.#scene, nodes));
+    if (!this.#kept.follows || this.#scene === null) {
+      this.#graphView.activate(null, null);
+      return;
+    }
+    const token = this.#focus?.token ?? null;
+    const active = activity(this.#scene, token?.nodes ?? []);
+    this.#graphView.activate(active, activityWords(token, active?.size ?? 0));
   }
 
   // ------------------------------------------------------------------------------ how it is looked at
@@ -402,7 +394,7 @@ export class Panel {
         (x) => x.model === graph.info.model && x.id !== graph.info.id && x.broken === null,
       ),
       compare: this.#kept.compare,
-      comparison: this.#comparison,
+      comparison: this.#comparing.found,
       actions: {
         select: (i) => this.#select(i, true),
         toggle: (i) => this.#toggle(i),

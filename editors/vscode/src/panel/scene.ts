@@ -1,8 +1,8 @@
 // A circuit as it is to be drawn: places, shades and what is shown, worked out once per change.
 
-import type { CircuitGraph, GraphNode, NodeEffect } from "../protocol.generated";
+import type { CircuitGraph, GraphNode, NodeEffect, TokenDetail } from "../protocol.generated";
 import { byStrength, indexOf, type Joined, joined, nameOf } from "../shared/nodes";
-import { limitOf, type Shade, shadeOf, signed } from "../shared/scale";
+import { count, limitOf, type Shade, shadeOf, signed } from "../shared/scale";
 import type { Owner } from "./compare";
 import { type Layout, layOut } from "./layout";
 
@@ -60,19 +60,18 @@ export function activity(scene: Scene, nodes: readonly NodeEffect[]): ReadonlyMa
   return found.size > 0 ? found : null;
 }
 
+/** Of what activity is shown: the token under the cursor, and how many nodes are active there. */
+export function activityWords(token: TokenDetail | null, nActive: number): string {
+  if (token === null) return "The cursor is in no text that the model reads.";
+  const text = token.tokens.map((x) => x.text).join("");
+  return `At the cursor, “${text}”: ${nActive === 0 ? "no node of this circuit is active" : `${count(nActive, "node")} active`}`;
+}
+
 /** A node in words, for tooltips and screen readers. */
 export function nodeWords(node: GraphNode): string {
   const head = node.head === null ? "" : ` (head ${node.head})`;
   const delta = node.delta === null ? "" : `: ${signed(node.delta)} nats when ablated`;
   return `${nameOf(node)}${head}${delta}`;
-}
-
-/** An edge in words. */
-export function edgeWords(graph: CircuitGraph, edge: number): string {
-  const [a, b] = [graph.nodes[graph.edges.source[edge]!]!, graph.nodes[graph.edges.target[edge]!]!];
-  const delta = graph.edges.delta?.[edge];
-  const cut = delta === undefined ? "" : `, ${signed(delta)} nats when cut`;
-  return `${nameOf(a)} → ${nameOf(b)}: weight ${graph.edges.weight[edge]!.toPrecision(4)}${cut}`;
 }
 
 /** A half block in words. */
