@@ -41,11 +41,15 @@ for door in [Door(1, 2), Door(3, 4)]:
 
 
 class CodeServer:
-    """A server process with directories of its own; nothing is set but what keeps it quiet."""
+    """A server process with directories of its own; nothing is set but what keeps it quiet.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    `asks_for_trust`: as VS Code comes; else every workspace is trusted.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, asks_for_trust: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="code-server-"))
         self.folder = self.home / "workspace"
+        self._flags = _FLAGS if asks_for_trust else [*_FLAGS, "--disable-workspace-trust"]
         self.settings = [
             self.home / "data" / part / "settings.json" for part in ("User", "Machine")
         ]
@@ -58,6 +62,12 @@ class CodeServer:
         self.circuit = programs / "circuit"
         self.circuit.symlink_to(Path(sys.executable).parent / "circuit")
         (self.folder / "greet.py").write_text(GREET)
+        notes = self.home / "notes"
+        notes.mkdir()
+        (notes / "note.py").write_text("x = [1, 2]\nprint(x)\n")
+        #: A workspace of two folders; the command is in the second one's environment.
+        self.both = self.home / "both.code-workspace"
+        self.both.write_text(json.dumps({"folders": [{"path": "notes"}, {"path": "workspace"}]}))
         self._environment = {**environment, "CIRCUIT_HOST_RESULTS": str(self.results)}
         self._directories = [
             "--user-data-dir",
@@ -85,7 +95,7 @@ class CodeServer:
             "none",
             "--bind-addr",
             "127.0.0.1:0",
-            *_FLAGS,
+            *self._flags,
             *self._directories,
         ]
         self.process = subprocess.Popen(
@@ -118,14 +128,15 @@ class CodeServer:
         return f"{self.address}/?folder={quote(str(self.folder))}"
 
     def testing_url(self, tests: Path) -> str:
-        """Where a browser makes the workbench run `tests` in the extension host."""
+        """Where a browser has both folders, and the workbench run `tests` in the extension host."""
         host = self.address.partition("://")[2]
         remote = f"vscode-remote://{host}"
         payload = [
             ["extensionDevelopmentPath", f"{remote}{EXTENSION}"],
             ["extensionTestsPath", f"{remote}{tests}"],
         ]
-        return f"{self.url}&payload={quote(json.dumps(payload))}"
+        workspace = f"{self.address}/?workspace={quote(str(self.both))}"
+        return f"{workspace}&payload={quote(json.dumps(payload))}"
 
     def close(self) -> None:
         """End it with all that it started, and remove what it wrote."""
@@ -144,7 +155,6 @@ class CodeServer:
 _FLAGS = [
     "--disable-telemetry",
     "--disable-update-check",
-    "--disable-workspace-trust",
     "--disable-getting-started-override",
 ]
 _QUIET = {

@@ -8,11 +8,13 @@ import { findCommand } from "../../src/extension/findCommand";
 import { ALL_SHADES, legendText, legendTooltip, tokensByShade } from "../../src/extension/heatPlan";
 import { statusOf } from "../../src/extension/nextStep";
 import { savedPage, webviewHtml } from "../../src/extension/page";
+import { misunderstood, problemOf, readNewsOf, readResultOf } from "../../src/extension/received";
 import { cacheRows, circuitRows, jobRows, modelRows, type Row } from "../../src/extension/rows";
 import type { Link } from "../../src/extension/server";
 import type { DaemonStatus, Heat, JobInfo } from "../../src/protocol.generated";
 import { meanAblated, meanAblation, nameOf, nodeNamed } from "../../src/shared/nodes";
 import { bytes, SHADES, shadeOf, shadeOfLevel, short, signed, strongestOf } from "../../src/shared/scale";
+import { ShapeError } from "../../src/shared/shape";
 import { info } from "./circuits";
 
 const AROUND = {
@@ -25,6 +27,26 @@ const only =
   (...files: readonly string[]) =>
   (file: string) =>
     files.includes(file);
+
+test("a server of another version is told by the first field that is not what was declared", () => {
+  const changed = { what: ["circuits"] };
+  assert.deepEqual(readNewsOf("circuit/catalogueChanged", changed), changed);
+  const isNamed = (error: unknown) => {
+    assert.ok(error instanceof ShapeError);
+    const { found, hint } = misunderstood("circuit/models/list", error);
+    return /ModelList\.models/.test(found ?? "") && /another version/.test(hint ?? "");
+  };
+  assert.throws(() => readResultOf("circuit/models/list", { models: 7 }), isNamed);
+  assert.throws(() => readResultOf("circuit/models/list", {}), isNamed);
+  assert.throws(() => readNewsOf("circuit/catalogueChanged", { what: ["dreams"] }), ShapeError);
+});
+
+test("of an error only what the server declares is taken for a problem", () => {
+  const problem = misunderstood("x", new ShapeError("here", "a number", "seven"));
+  assert.deepEqual(problemOf({ code: -33000, data: problem }), problem);
+  for (const error of [null, new Error("gone"), { data: { message: "alone" } }, { data: 3 }])
+    assert.equal(problemOf(error), null);
+});
 
 test("the command is the setting's, the workspace's own, else the one on PATH", () => {
   const all = only(

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fit, panned, reaching, toPicture, toScreen, zoomed } from "../../src/panel/camera";
 import { unite } from "../../src/panel/compare";
+import { differencesOf } from "../../src/panel/differences";
 import { FRESH, readKept } from "../../src/panel/kept";
 import { FULL, paintScene } from "../../src/panel/paint";
 import { escaped, SvgPen } from "../../src/panel/pen";
@@ -113,6 +114,28 @@ test("two circuits over each other have the nodes and edges of either, each once
     assert.deepEqual(new Set(edgesOf(both.graph)), new Set([...edgesOf(before), ...edgesOf(after)]));
     assert.equal(both.edges.length, both.graph.edges.source.length);
   }
+});
+
+test("what differs is told of either side, and each side's gain is the other's loss", () => {
+  for (let seed = 0; seed < 20; seed++) {
+    const [before, after] = [circuit(seed, 2, 4, 50), circuit(seed + 100, 2, 4, 50)];
+    const [there, back] = [differencesOf(before, after), differencesOf(after, before)];
+    assert.deepEqual(there.added.map(nameOf).sort(), back.removed.map(nameOf).sort());
+    assert.deepEqual(there.removedEdges.length, back.addedEdges.length);
+    assert.equal(there.added.length + there.shared.length, after.nodes.length);
+    assert.equal(there.removed.length + there.shared.length, before.nodes.length);
+    near(there.jaccard, there.shared.length / (before.nodes.length + there.added.length));
+    assert.ok(there.changes.length > 0);
+    const sizes = there.changes.map((change) => Math.abs(change.after - change.before));
+    assert.deepEqual(
+      sizes,
+      [...sizes].sort((a, b) => b - a),
+    );
+  }
+  const same = differencesOf(circuit(1), circuit(1));
+  assert.deepEqual([same.jaccard, same.changes, same.addedEdges, same.lossChange], [1, [], [], 0]);
+  const unmeasured = differencesOf(circuit(1), { ...circuit(2), hasEdges: false });
+  assert.deepEqual([unmeasured.edgesKnown, unmeasured.addedEdges], [false, []]);
 });
 
 test("a circuit over itself is itself", () => {

@@ -16,7 +16,13 @@ export interface Surroundings {
   /** The `circuit` command, and the daemon's process. */
   readonly circuit: string;
   readonly daemonPid: number;
+  /** The daemon over tcp, its public key, and the secret key of somebody whom it does not know. */
+  readonly tcp: { readonly endpoint: string; readonly serverKey: string; readonly strangerKey: string };
 }
+
+/** Does something and waits until it has come about. */
+export type Step = (bench: Workbench, around: Surroundings) => Promise<void>;
+export type Steps = { readonly [name: string]: Step };
 
 export const LIMIT_MS = 90_000;
 const FLAGS = [
@@ -35,6 +41,8 @@ export function launch(executablePath: string): Promise<Browser> {
 
 export class Workbench {
   readonly page: Page;
+  /** What one step saw and a later one compares with. */
+  readonly seen = new Map<string, string>();
   readonly #around: Surroundings;
 
   constructor(page: Page, around: Surroundings) {
@@ -57,9 +65,28 @@ export class Workbench {
   /** A command of the palette, which must be offered there. */
   async run(title: string): Promise<void> {
     await this.page.keyboard.press("F1");
-    const input = this.page.locator(".quick-input-widget input").first();
-    await input.fill(`>${title}`);
+    await this.input.fill(`>${title}`);
     await this.page.locator(`.quick-input-list [aria-label^="${title}"]`).first().click();
+  }
+
+  /** An entry of an open list. */
+  entry(text: string): Locator {
+    return this.page.locator(".quick-input-list .monaco-list-row", { hasText: text }).first();
+  }
+
+  /** The line that an open box asks for. */
+  get input(): Locator {
+    return this.page.locator(".quick-input-widget input").first();
+  }
+
+  async enter(text: string): Promise<void> {
+    await this.input.fill(text);
+    await this.page.keyboard.press("Enter");
+  }
+
+  /** A message of the workbench. */
+  toast(text: RegExp): Locator {
+    return this.page.locator(".notification-toast", { hasText: text }).first();
   }
 
   get status(): Locator {
@@ -77,6 +104,39 @@ export class Workbench {
 
   get panel(): FrameLocator {
     return this.page.frameLocator("iframe.webview.ready").frameLocator("#active-frame");
+  }
+
+  /** A word of the text, to click or to hover over. */
+  word(line: string, word: string): Locator {
+    return this.page
+      .locator(".view-line", { hasText: line })
+      .first()
+      .locator("span", { hasText: word })
+      .last();
+  }
+
+  /** A button of the panel, by its name in the page. */
+  button(name: string): Locator {
+    return this.panel.locator(`[data-name="${name}"]`);
+  }
+
+  async tab(name: string): Promise<void> {
+    await this.panel.locator(`[role="tab"][data-name="${name}"]`).click();
+  }
+
+  async choose(circuit: string): Promise<void> {
+    const select = this.button("circuit");
+    const option = select.locator("option", { hasText: circuit }).first();
+    await select.selectOption((await option.getAttribute("value")) ?? "");
+  }
+
+  /** Wait until the panel has this node selected. */
+  async selects(name: string): Promise<void> {
+    await until(
+      "the panel's node",
+      () => this.selected(),
+      (now) => now === name,
+    );
   }
 
   /** The node that is selected in the panel, by name. */
