@@ -28,14 +28,10 @@ async def explain(
 ) -> Explanation:
     """Ablate each node of the circuit alone, and see what that does to the spot's first token.
 
-    Raises InvalidRequest without a circuit.
+    Raises InvalidRequest where the model has no circuit.
     """
-    if look.circuit is None:
-        raise InvalidRequest(
-            "an explanation is in terms of a circuit, and none is chosen",
-            hint="Select one: `circuit circuits list` shows what there is",
-        )
-    circuit = await facts.circuit(look.circuit, look.model)
+    chosen = await facts.circuit_to_explain(look, reading.model.name)
+    circuit = await facts.circuit(chosen, look.model)
     _check_model(circuit, reading)
     prompt, target = reading.before(spot.first), reading.tokens[spot.first]
     wrong = versus_id

@@ -147,6 +147,22 @@ class Facts:
         except NotFound:
             return None
 
+    async def circuit_to_explain(self, look: Look, model: str) -> str:
+        """The circuit of a look, else that of `model` with the least loss.
+
+        Raises InvalidRequest where there is none.
+        """
+        if look.circuit is not None:
+            return look.circuit
+        usable = [s for s in await self.circuits(model) if s.broken is None]
+        if not usable:
+            raise InvalidRequest(
+                "an explanation is in terms of a circuit, and there is none of this model",
+                asked=model,
+                hint="`circuit prune` finds one",
+            )
+        return min(usable, key=lambda s: (s.measured.loss, s.measured.k)).id
+
     async def models(self) -> tuple[ModelSummary, ...]:
         """All models."""
         c = self._link.connection

@@ -200,6 +200,19 @@ async def test_explanations_ablations_and_their_actions(daemon, editors):
     assert effect["lossAfter"] != effect["lossBefore"]
 
 
+async def test_without_a_chosen_circuit_the_one_with_the_least_loss_explains(daemon, editors):
+    editor = await editors(daemon, options={"session": "newcomer", "enabled": True})
+    uri = editor.open(SOURCE)
+    await editor.fresh(uri)
+    first, *_ = await actions(editor, uri, lsp_range(3, 6, 3, 6))
+    assert first["title"].startswith("Explain ␣in")
+    explained = await run(editor, "circuit.explain", first["command"]["arguments"][0])
+    model = (await editor.ask("circuit/status"))["model"]
+    listed = (await editor.ask("circuit/circuits/list", {"model": model}))["circuits"]
+    best = min(listed, key=lambda c: c["loss"])
+    assert f"of the circuit of {best['task']}." in explained["sentence"]
+
+
 async def test_a_selection_becomes_a_side_and_two_sides_a_pair(daemon, editors, tmp_path):
     editor = await editors(daemon, options={"session": "pairs", "enabled": True})
     editor.client.workspace_did_change_workspace_folders(

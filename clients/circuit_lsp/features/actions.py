@@ -81,7 +81,8 @@ async def actions_at(
         n_nodes=1,
     )
     node = look.node and Node(site=look.node.site, channel=look.node.channel)
-    found = list(_on_token(detail, node, has_circuit=look.circuit is not None))
+    circuits = await bench.facts.circuits(reading.model.name)
+    found = list(_on_token(detail, node, has_circuit=look.circuit is not None or bool(circuits)))
     if selection.start != selection.end:
         found.append(_side(server, document.text.uri, selection))
     session = bench.link.session
@@ -100,7 +101,7 @@ def _on_token(
         return
     if has_circuit:
         yield command(
-            f"Explain {token.text} (which nodes of the circuit carry it)",
+            f"Explain {token.text} (which nodes of a circuit carry it)",
             "circuit.explain",
             ExplainParams(uri=uri, position=place),
         )

@@ -224,7 +224,8 @@ export interface TokenDetail {
  * Why the token at `position` and not `versus` (the text of one token), or not the token
  * `versus_id` (for one whose bytes are no text); without either, as against all others.
  *
- * Each node of `circuit` (null: the session's, else the strongest of the model) is ablated alone.
+ * Each node of `circuit` is ablated alone; null: the session's, else the model's with the least
+ * loss.
  */
 export interface ExplainParams {
   uri: string;

@@ -51,8 +51,8 @@ export const MENUS: Tests = {
       event.opened.some(({ input }) => input instanceof vscode.TabInputWebview),
     );
     await chosen("showTask", TASK);
-    const previews = (await opened).opened;
-    await vscode.window.tabGroups.close(previews);
+    await opened;
+    await vscode.commands.executeCommand("workbench.action.closeActiveEditor");
     await chosen("clearCache", "results");
     const { caches } = await server.ask("circuit/cache/list", {});
     assert.equal(caches.find((x) => x.kind === "results")?.entries, 0);
