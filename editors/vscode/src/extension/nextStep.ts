@@ -51,7 +51,7 @@ const PANEL = step(
 const HEAT = step("$(paintcan) Choose heat …", "Colour the tokens of this document.", "circuits.chooseHeat");
 const TRUST = step(
   "$(workspace-trusted) Trust this workspace …",
-  "Nothing is started before.",
+  "Until then nothing is started.",
   "workbench.trust.manage",
 );
 const ALWAYS = [SETTINGS, LOG, DOCS];

@@ -1,6 +1,7 @@
 // The extension's pure parts: finding the command, the next step, rows, heat, pages, endpoints.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Backoff } from "../../src/extension/backoff";
 import { refusedEndpoint, sshForward } from "../../src/extension/endpointText";
@@ -39,6 +40,18 @@ test("a server of another version is told by the first field that is not what wa
   assert.throws(() => readResultOf("circuit/models/list", { models: 7 }), isNamed);
   assert.throws(() => readResultOf("circuit/models/list", {}), isNamed);
   assert.throws(() => readNewsOf("circuit/catalogueChanged", { what: ["dreams"] }), ShapeError);
+});
+
+test("a saved page has the colours of heat that the extension contributes", () => {
+  const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
+    contributes: { colors: { id: string; defaults: { light: string; dark: string } }[] };
+  };
+  const [light = "", dark = ""] = readFileSync("src/panel/page.css", "utf8").split("@media");
+  for (const { id, defaults } of manifest.contributes.colors) {
+    const variable = (color: string) => `--vscode-${id.replace(".", "-")}: ${color};`;
+    assert.ok(light.includes(variable(defaults.light)), `${id} in the light`);
+    assert.ok(dark.includes(variable(defaults.dark)), `${id} in the dark`);
+  }
 });
 
 test("of an error only what the server declares is taken for a problem", () => {
