@@ -13,7 +13,16 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
-from circuit_lsp.answers import catalogue, circuits, daemon, documents, jobs, nodes, sessions
+from circuit_lsp.answers import (
+    catalogue,
+    circuits,
+    daemon,
+    documents,
+    edits,
+    jobs,
+    samples,
+    sessions,
+)
 from circuit_lsp.features.diagnostics import Diagnosing
 from circuit_lsp.features.progress import Reporter
 from circuit_lsp.link import Standing
@@ -36,7 +45,8 @@ ANSWERS: Final = {
     **catalogue.ANSWERS,
     **documents.ANSWERS,
     **circuits.ANSWERS,
-    **nodes.ANSWERS,
+    **samples.ANSWERS,
+    **edits.ANSWERS,
     **jobs.ANSWERS,
 }
 #: How often a daemon's load is looked at, for an editor that has asked for its status.

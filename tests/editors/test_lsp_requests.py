@@ -82,10 +82,14 @@ async def test_toggling_nodes_measures_and_shows_logits(daemon, editors):
     with pytest.raises(JsonRpcException, match="changes nothing"):
         await editor.ask("circuit/circuits/edit", {"circuit": circuit})
     uri = editor.open(SOURCE)
-    samples = await editor.ask(
-        "circuit/node/samples",
-        {"node": name, "circuit": circuit, "uri": uri, "nWindows": 1, "nPairs": 1},
-    )
+    asked = {"node": name, "circuit": circuit, "uri": uri, "nPairs": 1}
+    at_once = await editor.ask("circuit/node/samples", {**asked, "nWindows": 0})
+    samples = await editor.ask("circuit/node/samples", {**asked, "nWindows": 1})
+    assert (at_once["mean"], at_once["bands"]) == (None, [])
+    assert at_once["document"] == samples["document"]
+    for early, late in zip(at_once["taskSamples"], samples["taskSamples"], strict=True):
+        assert early["text"]["texts"] == late["text"]["texts"]
+        assert early["text"]["values"] == pytest.approx(late["text"]["values"], abs=1e-4)
     assert samples["task"] == "for_while"
     assert len(samples["document"]["texts"]) == len(samples["document"]["values"])
     values = [v for band in samples["bands"] for w in band["windows"] for v in w["values"]]

@@ -195,7 +195,11 @@ class MaskTable(Message, frozen=True, kw_only=True):
 
 
 class SamplesParams(Message, frozen=True, kw_only=True):
-    """Where a node is active, in the whole model or in a circuit; also in document `uri`."""
+    """Where a node is active, in the whole model or in a circuit; also in document `uri`.
+
+    Pretraining text takes seconds the first time. `n_windows` 0 leaves it out, and the rest comes
+    at once.
+    """
 
     node: Node
     uri: str | None = None
@@ -244,12 +248,15 @@ class HeadPattern(Message, frozen=True, kw_only=True):
 
 
 class NodeSamples(Message, frozen=True, kw_only=True):
-    """Answers `circuit/node/samples`. `limit` is the largest magnitude of all values shown."""
+    """Answers `circuit/node/samples`. `limit` is the largest magnitude of all values shown.
+
+    `mean` and quantiles are over pretraining text: null and empty where that was left out.
+    """
 
     node: Node
     model: str
     circuit: str | None
-    mean: float
+    mean: float | None
     quantiles_at: tuple[float, ...]
     quantiles: tuple[float, ...]
     limit: float

@@ -755,7 +755,12 @@ export interface Export {
   text: string;
 }
 
-/** Where a node is active, in the whole model or in a circuit; also in document `uri`. */
+/**
+ * Where a node is active, in the whole model or in a circuit; also in document `uri`.
+ *
+ * Pretraining text takes seconds the first time. `n_windows` 0 leaves it out, and the rest comes
+ * at once.
+ */
 export interface SamplesParams {
   node: Node;
   uri?: string | null;
@@ -800,12 +805,16 @@ export interface HeadPattern {
   sink: number | null;
 }
 
-/** Answers `circuit/node/samples`. `limit` is the largest magnitude of all values shown. */
+/**
+ * Answers `circuit/node/samples`. `limit` is the largest magnitude of all values shown.
+ *
+ * `mean` and quantiles are over pretraining text: null and empty where that was left out.
+ */
 export interface NodeSamples {
   node: Node;
   model: string;
   circuit: string | null;
-  mean: number;
+  mean: number | null;
   quantilesAt: readonly number[];
   quantiles: readonly number[];
   limit: number;
@@ -1570,7 +1579,7 @@ export const STRUCTS = {
     node: { type: { struct: "Node" } },
     model: { type: "string" },
     circuit: { type: { any: ["string", "null"] } },
-    mean: { type: "number" },
+    mean: { type: { any: ["number", "null"] } },
     quantilesAt: { type: { list: "number" } },
     quantiles: { type: { list: "number" } },
     limit: { type: "number" },

@@ -25,7 +25,8 @@ export interface Inspected {
   readonly isLive: boolean;
   readonly selected: number | null;
   isDropped(name: string): boolean;
-  readonly samples: NodeSamples | string | null;
+  readonly samples: NodeSamples | null;
+  readonly samplesProblem: string | null;
   readonly masks: MaskTable | string | null;
   readonly others: readonly CircuitInfo[];
   readonly compare: string | null;
@@ -96,7 +97,7 @@ function pageOf(tab: Tab, x: Inspected): HTMLElement {
     case "node": {
       const node = x.selected === null ? undefined : x.scene.graph.nodes[x.selected];
       if (x.selected === null || node === undefined) return nothingSelected();
-      return nodeTab(x.scene, x.selected, x.isDropped(nameOf(node)), x.isLive, x.samples, actions);
+      return nodeTab(x, x.selected, x.isDropped(nameOf(node)), actions);
     }
     case "budgets":
       return budgetsTab(graph, x.masks, {

@@ -1,13 +1,6 @@
 // The panel: what is shown, what the user does, and what others do in the session meanwhile.
 
-import type {
-  CircuitGraph,
-  CircuitInfo,
-  DaemonStatus,
-  Node,
-  NodeSamples,
-  SessionState,
-} from "../protocol.generated";
+import type { CircuitGraph, CircuitInfo, DaemonStatus, Node, SessionState } from "../protocol.generated";
 import type { Border } from "../shared/contract";
 import { indexOf, meanAblated, nameOf } from "../shared/nodes";
 import { Ablations } from "./ablations";
@@ -17,7 +10,7 @@ import { exportAs } from "./exporting";
 import { GraphView } from "./graphView";
 import { absence, heading } from "./heading";
 import { type Host, sentenceOf } from "./host";
-import { Inspector } from "./inspector";
+import { type Inspected, Inspector } from "./inspector";
 import { type Kept, readKept } from "./kept";
 import { LABELS_WIDTH } from "./labels";
 import { Masks } from "./masks";
@@ -237,11 +230,8 @@ export class Panel {
   async #loadSamples(): Promise<void> {
     const node = this.#node();
     if (node === null || this.#graph === null) return;
-    try {
-      if (await this.#samples.load(node, this.#graph.info, this.#focus?.uri ?? null)) this.#showTab();
-    } catch (error) {
-      this.#showTab(sentenceOf(error));
-    }
+    const { uri } = this.#focus ?? { uri: null };
+    await this.#samples.load(node, this.#graph.info, uri, () => this.#showTab());
   }
 
   // ------------------------------------------------------------------------------ nodes off and on
@@ -377,7 +367,7 @@ export class Panel {
     this.#adopt(await this.#host.ask("circuit/circuits/measure", { circuit: this.#graph.info.id }));
   }
 
-  #showTab(problem?: string): void {
+  #showTab(): void {
     const graph = this.#graph;
     if (graph === null || this.#scene === null) return;
     if (this.#kept.tab === "budgets") this.#masks.load(graph.info, () => this.#showTab());
@@ -388,7 +378,7 @@ export class Panel {
       isLive: this.#host.isLive,
       selected: this.#selected,
       isDropped: (name) => this.#off.has(name),
-      samples: problem ?? this.#knownSamples(),
+      ...this.#knownSamples(graph.info.id, uri),
       masks: this.#masks.get(graph.info),
       others: this.#infos.filter(
         (x) => x.model === graph.info.model && x.id !== graph.info.id && x.broken === null,
@@ -408,10 +398,11 @@ export class Panel {
     });
   }
 
-  #knownSamples(): NodeSamples | null {
+  #knownSamples(circuit: string, uri: string | null): Pick<Inspected, "samples" | "samplesProblem"> {
     const node = this.#node();
-    if (node === null || this.#graph === null) return null;
-    return this.#samples.get(node, this.#graph.info.id, this.#focus?.uri ?? null);
+    if (node === null) return { samples: null, samplesProblem: null };
+    const samples = this.#samples.get(node, circuit, uri);
+    return { samples, samplesProblem: this.#samples.problem(node, circuit, uri) };
   }
 
   #heat(): void {

@@ -1,13 +1,18 @@
 // Where nodes are active, asked for once each; the question about the node before is withdrawn.
+//
+// The document and the task light up at once. Pretraining text takes seconds the first time, and
+// comes after.
 
 import type { CircuitInfo, Node, NodeSamples } from "../protocol.generated";
 import { nameOf } from "../shared/nodes";
-import type { Host } from "./host";
+import { type Host, sentenceOf } from "./host";
 
 export class Samples {
   readonly #host: Host;
   readonly #found = new Map<string, NodeSamples>();
-  #asking: AbortController | null = null;
+  /** Why there is no more, by node. */
+  readonly #problems = new Map<string, string>();
+  #asking: { readonly key: string; readonly abort: AbortController } | null = null;
 
   constructor(host: Host) {
     this.#host = host;
@@ -18,27 +23,43 @@ export class Samples {
     return this.#found.get(keyOf(node, circuit, uri)) ?? null;
   }
 
+  /** Why not more is known; null: it is on its way, or known. */
+  problem(node: Node, circuit: string, uri: string | null): string | null {
+    return this.#problems.get(keyOf(node, circuit, uri)) ?? null;
+  }
+
   /** All that is known of nodes of `circuit`. */
   of(circuit: string): NodeSamples[] {
     return [...this.#found.values()].filter((samples) => samples.circuit === circuit);
   }
 
-  /** Ask for it; false where it is known already, or another node was asked for meanwhile. */
-  async load(node: Node, { id, task }: CircuitInfo, uri: string | null): Promise<boolean> {
+  /** Ask for what is not known; `arrived` is called with each part, and where no more will come. */
+  async load(node: Node, { id, task }: CircuitInfo, uri: string | null, arrived: () => void): Promise<void> {
     const key = keyOf(node, id, uri);
-    if (this.#found.has(key)) return false;
-    this.#asking?.abort();
-    const mine = new AbortController();
+    if (isWhole(this.#found.get(key)) || this.#asking?.key === key) return;
+    this.#asking?.abort.abort();
+    const mine = { key, abort: new AbortController() };
     this.#asking = mine;
+    this.#problems.delete(key);
     try {
-      const params = { node, circuit: id, task, uri };
-      this.#found.set(key, await this.#host.ask("circuit/node/samples", params, mine.signal));
-      return true;
+      for (const part of [{ nWindows: 0 }, {}]) {
+        const params = { node, circuit: id, task, uri, ...part };
+        this.#found.set(key, await this.#host.ask("circuit/node/samples", params, mine.abort.signal));
+        arrived();
+      }
     } catch (error) {
-      if (mine.signal.aborted) return false;
-      throw error;
+      if (mine.abort.signal.aborted) return;
+      this.#problems.set(key, sentenceOf(error));
+      arrived();
+    } finally {
+      if (this.#asking === mine) this.#asking = null;
     }
   }
+}
+
+/** Whether pretraining text was looked at, too. */
+function isWhole(samples: NodeSamples | undefined): boolean {
+  return samples !== undefined && samples.mean !== null;
 }
 
 function keyOf(node: Node, circuit: string, uri: string | null): string {

@@ -1,6 +1,6 @@
 // One node: what it is joined to, and where it is active in the wild, on the task and in your text.
 
-import type { CircuitGraph, NodeSamples, SampleBand, TaskSample } from "../../protocol.generated";
+import type { NodeSamples, SampleBand, TaskSample } from "../../protocol.generated";
 import { nameOf } from "../../shared/nodes";
 import { limitOf, percent, short, signed } from "../../shared/scale";
 import { button, h } from "../dom";
@@ -17,15 +17,22 @@ export interface NodeActions {
 
 const JOINED_MAX = 12;
 
-/** The node's page; `samples` null: still on their way, a string: why there are none. */
+/** What is known around the node; `samples` null, or without a mean: more is on its way, or a problem. */
+export interface NodeSurroundings {
+  readonly scene: Scene;
+  readonly isLive: boolean;
+  readonly samples: NodeSamples | null;
+  readonly samplesProblem: string | null;
+}
+
+/** The page of node `i`. */
 export function nodeTab(
-  scene: Scene,
+  around: NodeSurroundings,
   i: number,
   isDropped: boolean,
-  isLive: boolean,
-  samples: NodeSamples | string | null,
   actions: NodeActions,
 ): HTMLElement {
+  const { scene, isLive } = around;
   const node = scene.graph.nodes[i]!;
   const facts = [
     node.head === null ? `channel ${node.channel}` : `head ${node.head}, channel ${node.within} of it`,
@@ -50,7 +57,7 @@ export function nodeTab(
     ),
     joinedList("Reads from", scene, scene.joined.in[i]!, "source", actions),
     joinedList("Writes to", scene, scene.joined.out[i]!, "target", actions),
-    ...sampleSections(scene.graph, samples),
+    ...sampleSections(around),
   );
 }
 
@@ -101,10 +108,13 @@ function joinedList(
   );
 }
 
-function sampleSections(graph: CircuitGraph, samples: NodeSamples | string | null): HTMLElement[] {
-  if (samples === null)
-    return [h("p", { class: "faint", "aria-busy": "true" }, "Looking where it is active …")];
-  if (typeof samples === "string") return [h("p", { class: "faint" }, samples)];
+function sampleSections({ scene, isLive, samples, samplesProblem }: NodeSurroundings): HTMLElement[] {
+  const { graph } = scene;
+  const waiting = (words: string) =>
+    samplesProblem === null
+      ? h("p", { class: "faint", "aria-busy": "true" }, words)
+      : h("p", { class: "faint" }, samplesProblem);
+  if (samples === null) return [waiting("Looking where it is active …")];
   const { limit, document } = samples;
   const sections = [legend(limit, "activation")];
   if (document !== null) {
@@ -120,6 +130,10 @@ function sampleSections(graph: CircuitGraph, samples: NodeSamples | string | nul
   if (samples.bands.length > 0) {
     sections.push(section("In pretraining text", document === null, ...bandTexts(samples.bands, limit)));
   }
+  if (samples.mean === null)
+    return isLive
+      ? [...sections, waiting("Looking at pretraining text, which takes a while at first …")]
+      : sections;
   const spread = samples.quantilesAt.map((at, q) => `${percent(at)}: ${short(samples.quantiles[q] ?? 0)}`);
   sections.push(
     section(
