@@ -18,7 +18,7 @@ import type { Look } from "./paint";
 import { onThemeChange, type Palette, readPalette } from "./palette";
 import { Samples } from "./samples";
 import { activity, activityWords, type Scene, sceneOf, shownEdges } from "./scene";
-import { SessionLink } from "./sessionLink";
+import { isNamed, SessionLink } from "./sessionLink";
 import { type ExportKind, Toolbar } from "./toolbar";
 
 export class Panel {
@@ -264,8 +264,8 @@ export class Panel {
   #sessionChanged(session: SessionState): void {
     if (!this.#session.heard(session) || this.#kept.isPaused) return;
     const { circuit } = session;
-    if (circuit !== null && circuit !== this.#graph?.info.id && !this.#kept.isPinned)
-      this.#quietly(this.#open(circuit, false));
+    const isOther = circuit !== null && (this.#graph === null || !isNamed(circuit, this.#graph.info));
+    if (isOther && !this.#kept.isPinned) this.#quietly(this.#open(circuit, false));
     else this.#followSession();
   }
 

@@ -1,6 +1,6 @@
 // The panel's end of the session: changes go out a moment later, together, and old news is left.
 
-import type { SessionState } from "../protocol.generated";
+import type { CircuitInfo, SessionState } from "../protocol.generated";
 import type { Border } from "../shared/contract";
 import type { Host } from "./host";
 
@@ -55,4 +55,9 @@ export class SessionLink {
         this.#nUnanswered -= 1;
       });
   }
+}
+
+/** Whether a session's `circuit` is this one: some name it by its id, others as task/sweep/label. */
+export function isNamed(circuit: string, { id, task, sweep, label }: CircuitInfo): boolean {
+  return circuit === id || circuit === `${task}/${sweep}/${label}`;
 }

@@ -10,9 +10,10 @@ import { FULL, paintScene } from "../../src/panel/paint";
 import { escaped, SvgPen } from "../../src/panel/pen";
 import { ticks } from "../../src/panel/plot";
 import { nodeWords, sceneOf, shownEdges } from "../../src/panel/scene";
+import { isNamed } from "../../src/panel/sessionLink";
 import { step } from "../../src/panel/walk";
 import { nameOf } from "../../src/shared/nodes";
-import { circuit, random } from "./circuits";
+import { circuit, info, random } from "./circuits";
 
 const VIEW = { width: 800, height: 600 };
 
@@ -136,6 +137,12 @@ test("what differs is told of either side, and each side's gain is the other's l
   assert.deepEqual([same.jaccard, same.changes, same.addedEdges, same.lossChange], [1, [], [], 0]);
   const unmeasured = differencesOf(circuit(1), { ...circuit(2), hasEdges: false });
   assert.deepEqual([unmeasured.edgesKnown, unmeasured.addedEdges], [false, []]);
+});
+
+test("a session names a circuit by its id, or as people do", () => {
+  const shown = info({ id: "4bc4", task: "quotes", sweep: "shipped", label: "34" });
+  assert.ok(isNamed("4bc4", shown) && isNamed("quotes/shipped/34", shown));
+  assert.ok(!isNamed("quotes/shipped/39", shown) && !isNamed("4bc", shown));
 });
 
 test("a circuit over itself is itself", () => {

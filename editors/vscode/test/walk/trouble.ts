@@ -8,6 +8,7 @@ export const TROUBLE: Steps = {
   ) {
     await bench.run("Circuits: Choose Endpoint");
     await bench.entry("A socket").click();
+    await bench.asked("Path of the socket");
     await bench.input.fill("ipc://relative");
     await bench.page.locator(".quick-input-message", { hasText: "absolute" }).waitFor();
     await bench.enter("ipc:///no/such.sock");
@@ -18,11 +19,12 @@ export const TROUBLE: Steps = {
   async "with keys that the daemon does not know it is refused, and says what to do"(bench, { tcp }) {
     await bench.run("Circuits: Choose Endpoint");
     await bench.entry("tcp with keys").click();
+    await bench.asked("Address of the daemon");
     await bench.enter(tcp.endpoint);
-    for (const file of [tcp.strangerKey, tcp.serverKey]) {
-      await bench.input.filter({ visible: true }).waitFor();
-      await bench.enter(file);
-    }
+    await bench.asked("This client's secret key");
+    await bench.enter(tcp.strangerKey);
+    await bench.asked("The server's public key");
+    await bench.enter(tcp.serverKey);
     await bench.toast(/refused this client's key.*circuitd keys allow/).waitFor();
     await bench.status.filter({ hasText: "refused" }).waitFor();
     await bench.shot("refused");

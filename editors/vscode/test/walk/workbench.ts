@@ -79,6 +79,11 @@ export class Workbench {
     return this.page.locator(".quick-input-widget input").first();
   }
 
+  /** Wait until the box with this title asks. */
+  async asked(title: string): Promise<void> {
+    await this.page.locator(".quick-input-title", { hasText: title }).waitFor();
+  }
+
   async enter(text: string): Promise<void> {
     await this.input.fill(text);
     await this.page.keyboard.press("Enter");
