@@ -22,14 +22,29 @@ export interface Row {
   readonly subject: string;
 }
 
+const MODEL_ICONS = {
+  broken: "warning",
+  unloaded: "circle-large-outline",
+  loaded: "circle-large-filled",
+  pinned: "circle-large-filled",
+} as const;
+
+/** What can be done with a model depends on this. */
+function stateOf({ broken, resident }: ModelInfo): keyof typeof MODEL_ICONS {
+  if (broken !== null) return "broken";
+  if (resident === null) return "unloaded";
+  return resident.pinned ? "pinned" : "loaded";
+}
+
 export function modelRows(models: readonly ModelInfo[]): Row[] {
   return models.map((model) => {
     const { resident } = model;
+    const state = stateOf(model);
     const size =
       resident === null
         ? `${bytes(model.nbytesOnDisk)} on disk`
         : `${bytes(resident.nbytes)} on ${resident.device}`;
-    const marks = [size, model.isDefault ? "default" : "", resident?.pinned ? "pinned" : ""].filter(Boolean);
+    const marks = [size, model.isDefault ? "default" : "", state === "pinned" ? "pinned" : ""];
     const facts = [
       `**${model.name}**`,
       `${count(model.nLayer, "layer")} of width ${model.dModel}, ${count(model.nNodes, "node")}`,
@@ -41,23 +56,11 @@ export function modelRows(models: readonly ModelInfo[]): Row[] {
     return {
       id: `model:${model.name}`,
       label: model.name,
-      description: model.broken === null ? marks.join(" · ") : "broken",
+      description: state === "broken" ? "broken" : marks.filter(Boolean).join(" · "),
       tooltip: facts.filter(Boolean).join("\n\n"),
-      icon:
-        model.broken !== null
-          ? "warning"
-          : resident === null
-            ? "circle-large-outline"
-            : "circle-large-filled",
+      icon: MODEL_ICONS[state],
       ...(resident === null ? {} : { color: "charts.green" }),
-      context:
-        model.broken !== null
-          ? "broken"
-          : resident === null
-            ? "unloaded"
-            : resident.pinned
-              ? "pinned"
-              : "loaded",
+      context: state,
       subject: model.name,
     };
   });
@@ -195,7 +198,7 @@ export function cacheRows(caches: readonly CacheInfo[]): Row[] {
     return {
       id: `cache:${cache.kind}`,
       label: cache.kind,
-      description: `${count(cache.entries, "entry").replace("entrys", "entries")} · ${bytes(cache.nbytes)}${cache.budgetNbytes > 0 ? ` of ${bytes(cache.budgetNbytes)}` : ""}`,
+      description: `${count(cache.entries, "entry", "entries")} · ${bytes(cache.nbytes)}${cache.budgetNbytes > 0 ? ` of ${bytes(cache.budgetNbytes)}` : ""}`,
       tooltip: `${bytes(cache.diskNbytes)} on disk\n\n${cache.hits} hits of ${asked}, ${cache.evictions} evicted`,
       icon: "database",
       context: cache.kind === "models" ? "cache-models" : "cache",

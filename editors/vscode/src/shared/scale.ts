@@ -71,6 +71,6 @@ export function bytes(n: number): string {
 }
 
 /** The number and its noun: `1 node`, `2 nodes`. */
-export function count(n: number, noun: string): string {
-  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+export function count(n: number, noun: string, plural = `${noun}s`): string {
+  return `${n.toLocaleString("en")} ${n === 1 ? noun : plural}`;
 }
