@@ -201,7 +201,9 @@ async def test_explanations_ablations_and_their_actions(daemon, editors):
 
 
 async def test_without_a_chosen_circuit_the_one_with_the_least_loss_explains(daemon, editors):
-    editor = await editors(daemon, options={"session": "newcomer", "enabled": True})
+    editor = await editors(daemon, options={
+        "session": "newcomer", "enabled": True, "sayResults": False,
+    })  # fmt: skip
     uri = editor.open(SOURCE)
     await editor.fresh(uri)
     first, *_ = await actions(editor, uri, lsp_range(3, 6, 3, 6))
@@ -211,6 +213,7 @@ async def test_without_a_chosen_circuit_the_one_with_the_least_loss_explains(dae
     listed = (await editor.ask("circuit/circuits/list", {"model": model}))["circuits"]
     best = min(listed, key=lambda c: c["loss"])
     assert f"of the circuit of {best['task']}." in explained["sentence"]
+    assert types.WINDOW_SHOW_MESSAGE not in editor.told, "this editor shows results by itself"
 
 
 async def test_a_selection_becomes_a_side_and_two_sides_a_pair(daemon, editors, tmp_path):

@@ -46,7 +46,7 @@ def _handler(server: CircuitServer, name: str, run: Run) -> Callable[..., Awaita
             raise JsonRpcInvalidParams(f"{name}: {e}") from None
         result = await _with_progress(server, what.title, run(server, params))
         sentence = getattr(result, "sentence", None)
-        if sentence is not None:
+        if sentence is not None and server.bench.settings.say_results:
             server.show(types.MessageType.Info, sentence)
         return result
 

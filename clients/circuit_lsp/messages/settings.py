@@ -34,5 +34,7 @@ class Settings(Message, frozen=True, kw_only=True):
     document_highlights: bool = False
     #: Lines above the text that offer what can be done with a task, and say what a document costs.
     code_lens: bool = True
+    #: Say in a message what a command found: not for editors that show results by themselves.
+    say_results: bool = True
     #: Links in hovers that run commands; VS Code's way, which other editors show as dead links.
     command_links: bool = False

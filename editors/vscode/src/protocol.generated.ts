@@ -891,6 +891,7 @@ export interface Settings {
   semanticTokens?: boolean;
   documentHighlights?: boolean;
   codeLens?: boolean;
+  sayResults?: boolean;
   commandLinks?: boolean;
 }
 
@@ -1640,6 +1641,7 @@ export const STRUCTS = {
     semanticTokens: { type: "boolean", optional: true },
     documentHighlights: { type: "boolean", optional: true },
     codeLens: { type: "boolean", optional: true },
+    sayResults: { type: "boolean", optional: true },
     commandLinks: { type: "boolean", optional: true },
   },
 } as const;

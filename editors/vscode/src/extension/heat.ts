@@ -3,6 +3,7 @@
 import * as vscode from "vscode";
 import type { Heat, HeatChoice } from "../protocol.generated";
 import { ALL_SHADES, backgroundId, legendText, legendTooltip, tokensByShade, underlineId } from "./heatPlan";
+import { sentenceOf } from "./refusal";
 import type { Server } from "./server";
 import { hasBackground, isOurs, isRead } from "./settings";
 
@@ -19,6 +20,8 @@ export class HeatLayer implements vscode.Disposable {
     89,
   );
   readonly #disposables: vscode.Disposable[];
+  /** What heat was of, where the server has ended since: the next one is asked for the same. */
+  readonly #lost = new Map<string, HeatChoice>();
   #shades = decorationTypes();
   #focus: NodeJS.Timeout | undefined;
 
@@ -31,7 +34,8 @@ export class HeatLayer implements vscode.Disposable {
       this.#legend,
       server.on("circuit/heat", (heat) => this.#arrived(heat)),
       server.onChanged(({ state }) => {
-        if (state !== "running") this.#forgetAll();
+        if (state === "running") this.#watchAgain();
+        else this.#forgetAll();
       }),
       vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
         if (contentChanges.length > 0) this.#stale(document.uri);
@@ -99,15 +103,24 @@ export class HeatLayer implements vscode.Disposable {
   }
 
   #forgetAll(): void {
+    const note = "There is no language server now.";
     for (const [uri, heat] of this.#heats) {
-      if (heat.state !== "off")
-        this.#arrived({
-          ...heat,
-          state: "unavailable",
-          tokens: [],
-          note: "There is no language server now.",
-        });
       if (heat.state === "off") this.#heats.delete(uri);
+      else if (!this.#lost.has(uri)) {
+        this.#lost.set(uri, heat.choice);
+        this.#arrived({ ...heat, state: "unavailable", tokens: [], note });
+      }
+    }
+  }
+
+  #watchAgain(): void {
+    for (const [uri, choice] of this.#lost) {
+      this.#lost.delete(uri);
+      if (!vscode.workspace.textDocuments.some((document) => document.uri.toString() === uri)) continue;
+      this.#server.ask("circuit/document/watch", { uri, on: true, choice }).then(
+        (heat) => this.#arrived(heat),
+        (error: unknown) => this.#log.warn(`${uri}: ${sentenceOf(error)}`),
+      );
     }
   }
 

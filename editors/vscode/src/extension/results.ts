@@ -17,7 +17,7 @@ export const LINKED_COMMANDS = [
   "circuit.startDaemon",
 ];
 
-/** Show the result of `command`. Those that are a sentence the server itself has said. */
+/** Show the result of `command`: nodes to choose from, lines of text, or a sentence. */
 export async function showResult(command: string, result: unknown): Promise<void> {
   switch (command) {
     case "circuit.explain":
@@ -26,6 +26,11 @@ export async function showResult(command: string, result: unknown): Promise<void
     case "circuit.measure":
     case "circuit.showTask":
       return showLines(readCommandResult(command, result));
+    case "circuit.ablate":
+    case "circuit.runTask":
+    case "circuit.runPair":
+    case "circuit.takeSide":
+      void vscode.window.showInformationMessage(readCommandResult(command, result).sentence);
   }
 }
 

@@ -30,6 +30,7 @@ export function serverSettings(): Settings {
     semanticTokens: false,
     documentHighlights: false,
     commandLinks: true,
+    sayResults: false,
   };
 }
 

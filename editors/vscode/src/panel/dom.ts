@@ -25,6 +25,11 @@ export function s<K extends keyof SVGElementTagNameMap>(
   return element;
 }
 
+/** Words in which `what is to be typed` stands between backticks. */
+export function spoken(text: string): (HTMLElement | string)[] {
+  return text.split("`").map((part, i) => (i % 2 === 0 ? part : h("code", {}, part)));
+}
+
 /** A button that says what it does. */
 export function button(
   label: string,

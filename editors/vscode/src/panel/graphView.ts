@@ -122,9 +122,12 @@ export class GraphView implements Gestured {
 
   /** Bars under nodes, as shares of the longest, and in words what they are of; null: none. */
   activate(active: ReadonlyMap<number, number> | null, words: string | null): void {
+    const hasBand = words !== null;
+    const isOther = hasBand === this.#followed.hidden;
     this.#active = active;
     this.#followed.textContent = words;
-    this.#followed.hidden = words === null;
+    this.#followed.hidden = !hasBand;
+    if (isOther && this.#isFitted) this.fit();
     this.#draw();
   }
 
@@ -212,9 +215,10 @@ export class GraphView implements Gestured {
     const { width, height } = this.#size();
     if (this.#scene === null || width === 0) return;
     const below = Math.max(this.#key.offsetHeight, BUTTONS_HEIGHT);
-    const room = { width: width - LABELS_WIDTH, height: height - below };
+    const above = this.#followed.offsetHeight;
+    const room = { width: width - LABELS_WIDTH, height: height - below - above };
     const fitted = fit(this.#scene.layout, room);
-    this.move(panned(fitted, LABELS_WIDTH, 0));
+    this.move(panned(fitted, LABELS_WIDTH, above));
     this.#isFitted = true;
   }
 

@@ -2,7 +2,7 @@
 
 import type { CircuitInfo, DaemonStatus, EditResult } from "../protocol.generated";
 import { count, percent, signed } from "../shared/scale";
-import { button, h } from "./dom";
+import { button, h, spoken } from "./dom";
 
 /** What turning nodes off did; null: on its way, a string: why it cannot be said. */
 export type Effect = EditResult | string | null;
@@ -83,8 +83,8 @@ export function absence(
   return h(
     "div",
     { class: "absence" },
-    h("p", { role: "status" }, sentence),
-    status?.hint ? h("p", { class: "faint" }, status.hint) : null,
+    h("p", { role: "status" }, ...spoken(sentence)),
+    status?.hint ? h("p", { class: "faint" }, ...spoken(status.hint)) : null,
     h("div", { class: "row" }, ...buttons),
   );
 }

@@ -245,7 +245,8 @@ export class Panel {
   #drop(nodes: readonly Node[]): void {
     this.#off.set(nodes);
     this.#tell({ interventions: this.#off.interventions(this.#session.state?.interventions ?? []) });
-    this.#quietly(this.#off.measure(this.#graph));
+    this.#samples.stop();
+    this.#quietly(this.#off.measure(this.#graph).then(() => this.#loadSamples()));
   }
 
   async #save(): Promise<void> {

@@ -33,16 +33,22 @@ export class Samples {
     return [...this.#found.values()].filter((samples) => samples.circuit === circuit);
   }
 
+  /** Something that the user waits for comes first. What was asked for may be asked for again. */
+  stop(): void {
+    this.#asking?.abort.abort();
+    this.#asking = null;
+  }
+
   /** Ask for what is not known; `arrived` is called with each part, and where no more will come. */
   async load(node: Node, { id, task }: CircuitInfo, uri: string | null, arrived: () => void): Promise<void> {
     const key = keyOf(node, id, uri);
     if (isWhole(this.#found.get(key)) || this.#asking?.key === key) return;
-    this.#asking?.abort.abort();
+    this.stop();
     const mine = { key, abort: new AbortController() };
     this.#asking = mine;
     this.#problems.delete(key);
     try {
-      for (const part of [{ nWindows: 0 }, {}]) {
+      for (const part of this.#found.has(key) ? [{}] : [{ nWindows: 0 }, {}]) {
         const params = { node, circuit: id, task, uri, ...part };
         this.#found.set(key, await this.#host.ask("circuit/node/samples", params, mine.abort.signal));
         arrived();

@@ -6,7 +6,7 @@ import * as path from "node:path";
 import * as vscode from "vscode";
 import { statusOf } from "../../src/extension/nextStep";
 import type { Link } from "../../src/extension/server";
-import { connected, heard, isConnected, serverProcesses, type Tests } from "./bench";
+import { connected, freshHeat, heard, isConnected, openGreeting, serverProcesses, type Tests } from "./bench";
 
 const WORKSPACE = vscode.ConfigurationTarget.Workspace;
 
@@ -41,20 +41,28 @@ export const LIFE: Tests = {
     );
   },
 
-  async "a server that is killed is started again, and says that it ended"() {
-    const { server } = await connected();
+  async "a server that is killed is started again, says that it ended, and heat comes back"() {
+    const api = await connected();
+    const { server } = api;
+    const { document } = await openGreeting();
+    const warm = freshHeat(api, document);
+    await vscode.commands.executeCommand("circuits.heatProbability");
+    await warm;
     const [pid] = serverProcesses();
     assert.ok(pid !== undefined, "no server process");
     const ended = heard(server.onChanged, "the end", (link) => link.state === "ended");
     process.kill(pid, "SIGKILL");
     const link = await ended;
     assert.ok(link.state === "ended" && link.sentence !== "" && link.retryInMs >= 1000);
+    const again = freshHeat(api, document);
     await heard(
       server.onChanged,
       "another server",
       (next) => next.state === "running" && next.daemon?.state === "connected",
     );
     assert.notDeepEqual(serverProcesses(), [pid]);
+    assert.equal((await again).choice.of, "probability");
+    await vscode.commands.executeCommand("circuits.heatOff");
   },
 
   async "settings reach the server"() {

@@ -1,5 +1,6 @@
 // Endpoints that are none, keys that do not fit, and a daemon that is killed.
 
+import * as path from "node:path";
 import type { Steps } from "./workbench";
 
 export const TROUBLE: Steps = {
@@ -21,10 +22,15 @@ export const TROUBLE: Steps = {
     await bench.entry("tcp with keys").click();
     await bench.asked("Address of the daemon");
     await bench.enter(tcp.endpoint);
-    await bench.asked("This client's secret key");
-    await bench.enter(tcp.strangerKey);
-    await bench.asked("The server's public key");
-    await bench.enter(tcp.serverKey);
+    for (const [title, file] of [
+      ["This client's secret key", tcp.strangerKey],
+      ["The server's public key", tcp.serverKey],
+    ] as const) {
+      await bench.asked(title);
+      await bench.input.fill(file);
+      await bench.entry(path.basename(file)).waitFor();
+      await bench.page.keyboard.press("Enter");
+    }
     await bench.toast(/refused this client's key.*circuitd keys allow/).waitFor();
     await bench.status.filter({ hasText: "refused" }).waitFor();
     await bench.shot("refused");
