@@ -41,12 +41,20 @@ export class Panels implements Desk, vscode.WebviewPanelSerializer, vscode.Dispo
     this.#disposables = [
       vscode.window.registerWebviewPanelSerializer(VIEW_TYPE, this),
       vscode.window.onDidChangeActiveTextEditor((editor) => this.#looked(editor)),
+      vscode.window.onDidChangeVisibleTextEditors(() => this.#lookedAtFirst()),
       vscode.window.onDidChangeTextEditorSelection(({ textEditor }) => this.#looked(textEditor)),
       server.on("circuit/heat", ({ uri, state }) => {
         if (state === "fresh" && uri === this.#document?.uri.toString()) this.#look();
       }),
     ];
-    this.#looked(vscode.window.activeTextEditor);
+    this.#lookedAtFirst();
+  }
+
+  /** After a reload the panel may have the focus: then the text beside it is looked at. */
+  #lookedAtFirst(): void {
+    if (this.#document !== null) return;
+    const { activeTextEditor, visibleTextEditors } = vscode.window;
+    this.#looked(activeTextEditor ?? visibleTextEditors.find(({ document }) => isRead(document)));
   }
 
   /** Open the panel beside the text, or bring it to the front; `circuit` null: the session's. */

@@ -50,9 +50,7 @@ export const CIRCUIT: Steps = {
 
   async "a code action explains a prediction, and a node that carries it is chosen for all"(bench, around) {
     await bench.word("return", "nobody").click();
-    await bench.page.locator(".codicon-light-bulb").first().waitFor();
-    await bench.page.keyboard.press("Control+.");
-    await bench.page.locator(".action-widget .monaco-list-row.focused", { hasText: "Explain" }).waitFor();
+    await bench.actions("Explain");
     await bench.page.keyboard.press("Enter");
     const first = bench.page.locator(".quick-input-list .monaco-list-row").first();
     await first.filter({ hasText: "nats without it" }).waitFor();

@@ -69,6 +69,23 @@ export class Workbench {
     await this.page.locator(`.quick-input-list [aria-label^="${title}"]`).first().click();
   }
 
+  /**
+   * Open the menu of code actions at the cursor, and wait for this one to be first in it.
+   * VS Code looks for actions by itself a moment after a click, and drops what was asked for
+   * meanwhile: it then says that there is none, and has to be asked again.
+   */
+  async actions(first: string): Promise<void> {
+    const found = this.page.locator(".action-widget .monaco-list-row.focused", { hasText: first });
+    const none = this.page.locator(".monaco-editor-overlaymessage");
+    for (;;) {
+      await this.page.keyboard.press("Control+.");
+      await found.or(none).first().waitFor();
+      if (await found.isVisible()) return;
+      await this.page.keyboard.press("Escape");
+      await none.waitFor({ state: "detached" });
+    }
+  }
+
   /** An entry of an open list. */
   entry(text: string): Locator {
     return this.page.locator(".quick-input-list .monaco-list-row", { hasText: text }).first();
