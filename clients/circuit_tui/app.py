@@ -23,6 +23,7 @@ from circuit_tui.saying import said, sentence
 from circuit_tui.screens.page import Page
 from circuit_tui.state import Adopt, Choose, Event, Scene, patch_between, step
 from circuit_tui.themes import DARK, LIGHT, THEMES
+from circuit_tui.typing_ahead import InOrder
 from circuit_tui.wire import Wire, WireUpdate
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ PAGES: Final[dict[str, Callable[[], Page]]] = {
 }
 
 
-class CircuitApp(Exporting, OfferingDaemon):
+class CircuitApp(InOrder, Exporting, OfferingDaemon):
     """The terminal UI."""
 
     TITLE = "circuit"

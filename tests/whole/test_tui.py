@@ -165,13 +165,9 @@ def test_a_newcomer_finds_breaks_and_mends_a_circuit_over_ssh_and_takes_its_pict
     terminal = _over_ssh(sshd, environment, f"sh -c {shlex.quote(f'cd {tmp_path}; {command}')}")
     try:
         terminal.until(lambda text: "bracket_brace" in text and "enter open" in text)
-        terminal.press("/")
-        terminal.until(lambda text: "enter open" not in text)  # the keys go to the words now
-        terminal.press(*"quote")
+        terminal.press("/", *"quote")
         terminal.until(lambda text: " quote" in text and "bracket_brace" not in text)
-        terminal.press("Enter")
-        terminal.until(lambda text: "enter open" in text)
-        terminal.press("Enter")
+        terminal.press("Enter", "Enter")
         # What is worth most is selected, and stands in the list.
         terminal.until(lambda text: "0.attn.v  3 nodes" in text and "+0.710" in text)
         terminal.press("Space")

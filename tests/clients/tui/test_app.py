@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from circuit_client.switching import EdgeId, HalfId, HeadId, NodeId
@@ -48,6 +49,16 @@ async def test_a_circuit_is_found_and_opened_with_the_keyboard_alone(tmp_path: P
         assert app.scene.circuit == QUOTE.summary.id
         # What is worth most is selected, so that there is something to act on.
         assert app.scene.node == SelectedNode(site="10.attn.v", channel=656) or app.scene.node
+
+
+async def test_keys_that_arrive_at_once_go_where_each_of_them_leads(tmp_path: Path) -> None:
+    async with running(tmp_path) as (app, pilot, _):
+        await until(pilot, lambda: len(app.screen.query_one("#circuits", Rows).rows) == 2)
+        keys = [("slash", "/"), *((c, c) for c in "quote"), ("enter", "\r"), ("enter", "\r")]
+        for key, character in keys:  # in one packet, as they come over a slow line
+            app.post_message(events.Key(key, character))
+        await opened(pilot, app)
+        assert app.scene.circuit == QUOTE.summary.id
 
 
 async def test_a_broken_model_is_refused_with_its_reason(tmp_path: Path) -> None:
@@ -291,7 +302,7 @@ async def test_copies_and_exports_say_what_is_on_screen(tmp_path: Path) -> None:
 async def test_a_narrow_terminal_shows_panes_behind_tabs(tmp_path: Path) -> None:
     async with running(tmp_path, circuit=PLACE, size=(80, 24)) as (app, pilot, _):
         await opened(pilot, app)
-        assert "[picture]" in screen_text(app)
+        await until(pilot, lambda: "[picture]" in screen_text(app))
         await pilot.press("tab")  # to the list under the matrix
         assert app.focused is app.screen.query_one("#nodes", Rows)
         assert "[picture]" in screen_text(app)
