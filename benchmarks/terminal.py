@@ -9,7 +9,7 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -77,16 +77,12 @@ class Terminal:
         """Press `keys` and read until something like `pattern` came of it; seconds to the first
         byte, and to that. Raises RuntimeError.
         """
-        return self.until_after(lambda: self.press(keys), pattern)
-
-    def until_after(self, act: Callable[[], object], pattern: str) -> tuple[float, float]:
-        """As `after_until`, of anything that is done."""
         begin, wanted, first_s = len(self._seen), re.compile(pattern.encode()), 0.0
         start_s = time.perf_counter()
-        act()
+        self.press(keys)
         while not wanted.search(self._seen, begin):
             if not self._read(_TIMEOUT_S):
-                raise RuntimeError(f"the program wrote nothing like `{pattern}`")
+                raise RuntimeError(f"{keys!r} made the program write nothing like `{pattern}`")
             first_s = first_s or time.perf_counter() - start_s
         return first_s, time.perf_counter() - start_s
 
