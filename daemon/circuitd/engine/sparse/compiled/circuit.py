@@ -162,7 +162,7 @@ class CompiledCircuit:
         blocks = prompts.blocks()
         per_mask = self._cost * len(prompts.lanes.letters) / len(blocks)
         n_slices = max(-(-self._threads.n // len(blocks)), int(per_mask * len(variants) / _TASK))
-        slices = [part for part in np.array_split(np.arange(len(variants)), n_slices) if len(part)]
+        slices = np.array_split(np.arange(len(variants)), min(n_slices, len(variants)))
         tasks = [(block, slice(part[0], part[-1] + 1)) for part in slices for block in blocks]
 
         def run_one(number: int, _: int) -> None:
