@@ -74,17 +74,19 @@ def measure(bench: Bench) -> list[Table]:
             *(Goal(f"a step in the {name}", "most_bytes", GOAL_BYTES) for name in VIEWS),
         ),
         notes=["A step in the matrix goes to another site, whose nodes the list below then shows; "
-               "when the cursor rests there, the pane beside it shows the facts and links of the "
-               "first of them. A step elsewhere goes to another node and shows its own at once."],
+               "one in the graph to another node. When the cursor rests there, the pane beside it "
+               "shows facts and links, and the graph that node's edges in front. One in the list "
+               "shows those of the node at once."],
     )  # fmt: skip
     with opened(bench, "bench-bytes") as terminal:
         idle = terminal.quiet(_IDLE_S).n_bytes
         sent.add(f"idle, {_IDLE_S:g} s", median_bytes=idle, most_bytes=idle)
         for name, found in _steps(terminal, bench.rounds(10)):
             _add_bytes(sent, f"a step in the {name}", [w.n_bytes for w in found])
-        terminal.after("m", _EFFECT_SILENCE_S)
-        rests = [_rested(terminal, key) for key in (_LEFT, _RIGHT) * bench.rounds(3)]
-        _add_bytes(sent, "the matrix' cursor rests", rests)
+        for name in ("matrix", "graph"):
+            terminal.after(name[0], _EFFECT_SILENCE_S)
+            rests = [_rested(terminal, key) for key in (_LEFT, _RIGHT) * bench.rounds(3)]
+            _add_bytes(sent, f"the cursor rests in the {name}", rests)
     marks, effects, counts = _switches(bench)
     times.add("a node off, to its mark", **_milliseconds(marks))
     times.add(_EFFECT, **_milliseconds(effects))
@@ -141,7 +143,7 @@ def _steps(terminal: Terminal, n_steps: int) -> Iterator[tuple[str, list[Written
 
 
 def _rested(terminal: Terminal, key: str) -> int:
-    """What is written after a step in the matrix has been shown, when its cursor rests."""
+    """What is written after a step has been shown, when the cursor rests."""
     terminal.after(key, _SILENCE_S)
     return terminal.quiet(_REST_S).n_bytes
 

@@ -72,6 +72,8 @@ class GraphCanvas(CellCanvas, can_focus=True):
         self._margin = margin
         self._viewport: Viewport | None = None  # None: as much as fits, also after a resize
         self._selected: int | None = None
+        #: Whether the cursor is only passing: its edges come to the front when it stays.
+        self._is_passing = False
         self._hovered: tuple[int | None, int | None] = (None, None)
         self._dragged_from: tuple[int, int] | None = None
         self._dragged = False
@@ -122,8 +124,11 @@ class GraphCanvas(CellCanvas, can_focus=True):
         self._selected = selected if selected is not None and selected < graph.n_nodes else None
         self.redraw()
 
-    def select(self, node: int | None) -> None:
-        """Move the cursor to a node, and the view as far as it takes to see it."""
+    def select(self, node: int | None, *, is_passing: bool = False) -> None:
+        """Move the cursor to a node, and the view as far as it takes to see it. Its edges come to
+        the front, unless the cursor is only passing.
+        """
+        self._is_passing = is_passing
         if node is not None and not 0 <= node < self._graph.n_nodes:
             raise IndexError(f"node {node} of a graph of {self._graph.n_nodes}")
         self._selected = node
@@ -156,10 +161,14 @@ class GraphCanvas(CellCanvas, can_focus=True):
         self._viewport = None
         self.redraw()
 
+    def neighbour(self, dx: int, dy: int) -> int | None:
+        """The next node in a direction; None if there is no other."""
+        node = next_node(self._graph, self._selected, dx, dy, self.viewport)
+        return None if node == self._selected else node
+
     def step(self, dx: int, dy: int) -> None:
         """Select the next node in a direction, and say so."""
-        node = next_node(self._graph, self._selected, dx, dy, self.viewport)
-        if node is not None and node != self._selected:
+        if (node := self.neighbour(dx, dy)) is not None:
             self.select(node)
             self.post_message(self.Picked(self, node, None))
 
@@ -233,7 +242,10 @@ class GraphCanvas(CellCanvas, can_focus=True):
         base = self._base(cells.width, cells.height, viewport)
         cells.chars[:], cells.inks[:] = base.chars, base.inks
         wanted: list[int] = []
-        for node in dict.fromkeys([self._selected, self._hovered[0]]):
+        if self._is_passing and self._selected is not None:
+            wanted.append(self._selected)
+        in_front = None if self._is_passing else self._selected
+        for node in dict.fromkeys([in_front, self._hovered[0]]):
             if node is not None:
                 draw_incident(graph, node, viewport, cells, self.inks, None, ascii_only=ascii_only)
                 wanted += [node, *graph.neighbours(node)]

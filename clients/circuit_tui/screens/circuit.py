@@ -392,9 +392,14 @@ class CircuitPage(Operating):
         self._select_named(message.row.cells[1].text)
 
     def _rest(self) -> None:
-        """Keys act on what the list under the matrix is at, rested or not."""
+        """Keys act on what the cursor is at, rested or not."""
         if (name := self.query_one(MatrixPane).rest()) is not None:
             self._select_named(name)
+        for picture in self.query(Picture):
+            if (node := picture.rest()) is not None:
+                index = self._picture.circuit_index(picture.id or "", node)
+                if index is not None:
+                    self._select(index)
 
     def _select_named(self, name: str) -> None:
         nodes = self.loaded.graph.nodes if self.loaded else ()

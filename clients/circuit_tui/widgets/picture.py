@@ -1,11 +1,20 @@
-"""The graph canvas with its keys: step from node to node, zoom, pan, fit."""
+"""The graph canvas with its keys: step from node to node, zoom, pan, fit.
 
-from typing import ClassVar
+A step moves the cursor at once. What else depends on the node (its edges in front, `Picked`, so the
+pane beside the picture) follows when the cursor rests, or when a key acts on it: over a slow line
+one walks through a graph without waiting for what one walks past.
+"""
+
+from typing import Any, ClassVar, Final
 
 from textual.binding import BindingType
+from textual.timer import Timer
 
 from circuit_tui.canvas.graph_canvas import ZOOM, GraphCanvas
 from circuit_tui.keys import bindings
+
+#: The cursor rests after so long.
+_REST_S: Final = 0.3
 
 
 class Picture(GraphCanvas):
@@ -13,9 +22,33 @@ class Picture(GraphCanvas):
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings("picture"))
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: Runs while the cursor has not rested yet.
+        self._resting: Timer | None = None
+
+    def rest(self) -> int | None:
+        """The node that the cursor has come to and not rested at yet."""
+        if self._resting is None:
+            return None
+        self._resting.stop()
+        self._resting = None
+        self.select(self.selected)
+        return self.selected
+
+    def _rest(self) -> None:
+        if (node := self.rest()) is not None:
+            self.post_message(self.Picked(self, node, None))
+
     def action_step(self, dx: int, dy: int) -> None:
         """To the next node in a direction."""
-        self.step(dx, dy)
+        node = self.neighbour(dx, dy)
+        if node is None:
+            return
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(_REST_S, self._rest)
+        self.select(node, is_passing=True)
 
     def action_zoom(self, steps: int) -> None:
         """In or out."""

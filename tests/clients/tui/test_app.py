@@ -190,7 +190,11 @@ async def test_views_of_the_circuit_follow_the_keys(tmp_path: Path) -> None:
         before = app.scene.node
         await pilot.press("left", "right", "down")
         await until(pilot, lambda: app.scene.node != before)
-        await pilot.press("plus")
+        # What the cursor is at is what keys act on, before it has rested as well.
+        await pilot.press("left", "space")
+        ends = app.scene.node
+        assert app.scene.switched.off == {NodeId(ends.site, ends.channel)}  # pyright: ignore[reportOptionalMemberAccess]
+        await pilot.press("u", "plus")
         zoomed = picture.viewport
         await pilot.press("shift+right", "minus")
         assert picture.viewport != zoomed
