@@ -72,8 +72,8 @@ class GraphCanvas(CellCanvas, can_focus=True):
         self._margin = margin
         self._viewport: Viewport | None = None  # None: as much as fits, also after a resize
         self._selected: int | None = None
-        #: Whether the cursor is only passing: its edges come to the front when it stays.
-        self._is_passing = False
+        #: The node whose edges are in front: the one under the cursor, unless that is passing.
+        self._in_front: int | None = None
         self._hovered: tuple[int | None, int | None] = (None, None)
         self._dragged_from: tuple[int, int] | None = None
         self._dragged = False
@@ -122,16 +122,18 @@ class GraphCanvas(CellCanvas, can_focus=True):
         self._edges = None
         self._hovered = (None, None)
         self._selected = selected if selected is not None and selected < graph.n_nodes else None
+        self._in_front = self._selected
         self.redraw()
 
     def select(self, node: int | None, *, is_passing: bool = False) -> None:
         """Move the cursor to a node, and the view as far as it takes to see it. Its edges come to
         the front, unless the cursor is only passing.
         """
-        self._is_passing = is_passing
         if node is not None and not 0 <= node < self._graph.n_nodes:
             raise IndexError(f"node {node} of a graph of {self._graph.n_nodes}")
         self._selected = node
+        if not is_passing:
+            self._in_front = node
         if node is not None and self._viewport is not None:
             self._viewport = self._viewport.moved_to_show(
                 self._graph.positions[node], self.size.width, self.size.height
@@ -242,10 +244,9 @@ class GraphCanvas(CellCanvas, can_focus=True):
         base = self._base(cells.width, cells.height, viewport)
         cells.chars[:], cells.inks[:] = base.chars, base.inks
         wanted: list[int] = []
-        if self._is_passing and self._selected is not None:
+        if self._selected is not None and self._selected != self._in_front:
             wanted.append(self._selected)
-        in_front = None if self._is_passing else self._selected
-        for node in dict.fromkeys([in_front, self._hovered[0]]):
+        for node in dict.fromkeys([self._in_front, self._hovered[0]]):
             if node is not None:
                 draw_incident(graph, node, viewport, cells, self.inks, None, ascii_only=ascii_only)
                 wanted += [node, *graph.neighbours(node)]

@@ -17,6 +17,7 @@ from circuit_tui.canvas.heatmap_canvas import HeatmapCanvas
 from circuit_tui.paint.look import Look
 from circuit_tui.widgets.axes import AxisScale, tick_text
 from circuit_tui.widgets.legend import HeatLegend
+from circuit_tui.widgets.picture import Picture
 from circuit_tui.widgets.plot import Plot, Series
 from circuit_tui.widgets.token_heat import TokenHeat
 
@@ -97,6 +98,24 @@ async def test_moving_the_selection_refreshes_what_changed_and_no_more() -> None
         canvas.select(4)
         canvas.redraw()
         assert app.refreshed == []
+
+
+async def test_a_cursor_that_passes_is_said_to_be_somewhere_when_it_rests() -> None:
+    async with shown(Picture(graph=chain(12), look=Look(), id="graph")) as (app, pilot):
+        picture = app.query_one(Picture)
+        picture.select(3)
+        await pilot.pause()
+        app.refreshed.clear()
+        picture.action_step(1, 0)
+        assert picture.selected == 4
+        assert 0 < sum(region.area for region in app.refreshed) < 40
+        assert app.said == []
+        assert picture.rest() == 4
+        assert picture.rest() is None  # it has
+        picture.action_step(1, 0)
+        while not app.said:
+            await pilot.pause(0.02)
+        assert [m.node for m in app.said if isinstance(m, GraphCanvas.Picked)] == [5]
 
 
 async def test_a_click_picks_a_node_and_a_drag_pans() -> None:
