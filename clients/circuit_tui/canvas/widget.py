@@ -36,6 +36,7 @@ class CellCanvas(Widget):
 
     def draw(self, cells: Cells) -> None:
         """Fill blank cells of the widget's size with the picture."""
+        # Textual has a metaclass of its own, so a widget cannot be an ABC.
         raise NotImplementedError
 
     @property

@@ -15,7 +15,9 @@ from circuit_tui.widgets.prompt import Prompt
 
 
 class WithText(Operating):
-    """A page with a `Prompt`, its tokens as they were run, and a cursor among them."""
+    """A page with a `Prompt`, its tokens as they were run, and a cursor among them. What a page
+    must add to it raises NotImplementedError: Textual has a metaclass of its own, which no ABC has.
+    """
 
     def __init__(self) -> None:
         super().__init__()
