@@ -99,9 +99,11 @@ def test_keys_and_mouse_break_a_circuit_and_a_script_sees_and_moves_it(
         assert state.node == SelectedNode(site="0.attn.v", channel=219)
         assert [(i.site, i.channels) for i in state.interventions] == [("0.attn.v", (219,))]
         c.sessions.update("seen", SessionPatch(interventions=()))  # the script mends it
-        terminal.until(lambda text: "→ 0.770" not in text)
         # The mouse: the second row of the nodes that stand under the matrix.
-        lines = terminal.text().splitlines()
+        mended = terminal.until(
+            lambda text: "→ 0.770" not in text and re.search(r" 220 +3/3 ", text) is not None
+        )
+        lines = mended.splitlines()
         row, found = next(
             (i, found) for i, line in enumerate(lines) if (found := re.search(r" 220 +3/3 ", line))
         )

@@ -97,7 +97,8 @@ class Residency:
             self.wishes[key] = wish
             for other in self.models.values():  # an older state of the same files is of no use now
                 if other.key.path == key.path and other.key.signature != key.signature:
-                    other.leaving = True
+                    wish.pinned = wish.pinned or other.pinned
+                    other.leaving, other.pinned = True, False
         if model is not None and model.state == "resident":
             self.hits += 1
         else:

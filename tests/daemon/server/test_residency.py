@@ -217,6 +217,22 @@ def test_a_wish_nobody_has_any_more_is_not_loaded() -> None:
     assert r.add_worker(1, "cpu", 100, 1.0) == []
 
 
+def test_a_pin_goes_over_to_the_changed_files_of_a_model() -> None:
+    r = Residency(keep_alive_s=5)
+    r.add_worker(1, "cpu", 100, 0.0)
+    assert r.want(key("a"), name="a", nbytes=10, now=0.0) == [StartLoad(1, key("a"))]
+    r.loaded(report(key("a"), 10), 1.0)
+    r.use(key("a"), 1.0)
+    r.done(key("a"), None, 2.0)
+    r.pin(key("a"), True, 3.0)
+    assert r.want(key("a", "2"), name="a", nbytes=10, now=4.0) == [
+        StartUnload(1, key("a")),
+        StartLoad(1, key("a", "2")),
+    ]
+    assert r.models[key("a", "2")].pinned
+    r.check_invariants()
+
+
 class ResidencyMachine(RuleBasedStateMachine):
     """Two workers, four models, anything in any order."""
 
