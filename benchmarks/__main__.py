@@ -2,7 +2,7 @@
 
     python -m benchmarks                     all, a quarter of an hour on two idle cores
     python -m benchmarks --quick             all, just to see that they work
-    python -m benchmarks --full              all, and pruning of every task: five minutes more
+    python -m benchmarks --full              all, and pruning of every task: six minutes more
     python -m benchmarks --only peers --json > peers.json
 
 Tables (or with --json one document) go to standard output, everything else to standard error.

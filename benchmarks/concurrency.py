@@ -53,7 +53,7 @@ def measure(bench: Bench) -> list[Table]:
         }
         windows: dict[str, list[Window]] = {way: [] for way in ways}
         names = list(ways)
-        for number in range(bench.rounds(6)):
+        for number in range(bench.rounds(4)):
             turn = number % len(names)
             for way in names[turn:] + names[:turn]:
                 windows[way].append(ways[way]())

@@ -45,7 +45,7 @@ def measure(bench: Bench) -> list[Table]:
     circuit = circuits.show(found).circuit
     strongest = circuit.nodes[0]
     drop = SiteChannels(site=strongest.site, channels=(strongest.channels or ())[:1])
-    rounds = bench.rounds(10)
+    rounds = bench.rounds(5)
 
     def seconds(call: Callable[[], object]) -> Spread:
         call()  # finds caches cold, and is not counted

@@ -19,7 +19,7 @@ from circuitd.engine.sites import sites
 
 GOAL_TIMES = 1.1
 #: Rows, positions, and rounds of a full run: fewer where each takes longer.
-SHAPES = ((1, 128, 16), (8, 128, 5))
+SHAPES = ((1, 128, 9), (8, 128, 3))
 
 
 def measure(bench: Bench) -> list[Table]:

@@ -123,7 +123,7 @@ def _session(bench: Bench) -> Table:
     ):
         editor.heard("circuit/statusChanged", state="connected")
         terminal.after("g", _SILENCE_S)
-        for _ in range(bench.rounds(100)):
+        for _ in range(bench.rounds(50)):
             start_s = time.perf_counter()
             terminal.press(_RIGHT)
             # What it hears of its own change counts for nothing.

@@ -128,7 +128,7 @@ def measure(bench: Bench) -> list[Table]:
             subjects[f"circuitd engine {name}"] = local(getattr(ours, name))
             subjects[f"circuitd daemon {name}"] = local(getattr(ours, f"daemon_{name}"))
             subjects |= {f"{p.framework} {name}": p.subject(name) for p in peers}
-        timings = take_turns(subjects, rounds=bench.rounds(20), burst=bench.burst(5))
+        timings = take_turns(subjects, rounds=bench.rounds(12), burst=bench.burst(5))
         for peer in peers:
             memory = memory_of(peer.ready["pid"])
             table.add(

@@ -55,7 +55,7 @@ def measure(bench: Bench) -> list[Table]:
 
     def add(name: str, subject: Subject, pid: int | None = None) -> None:
         subjects = {name: subject, "circuitd": local(lambda: forward(chosen, tokens))}
-        timings = take_turns(subjects, rounds=bench.rounds(3), burst=1, lead_in=0)
+        timings = take_turns(subjects, rounds=bench.rounds(2), burst=1, lead_in=0)
         table.add(
             name,
             ms=timings[name].call_ms,

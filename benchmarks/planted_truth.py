@@ -34,7 +34,7 @@ COLUMNS: Final = ("precision", "recall", "edge_precision", "edge_recall", "nodes
 
 def measure(bench: Bench) -> list[Table]:
     """One row per ranking."""
-    n_seeds = 1 if bench.quick else N_SEEDS
+    n_seeds = N_SEEDS if bench.full else 1
     networks = [plant(shape, seed) for shape in SHAPES for seed in range(n_seeds)]
     table = Table(
         "planted",

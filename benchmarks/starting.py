@@ -40,7 +40,7 @@ def _commands(bench: Bench) -> Table:
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
     subjects = {name: local(lambda c=command: run(c)) for name, command in COMMANDS.items()}
-    timings = take_turns(subjects, rounds=bench.rounds(10), burst=1)
+    timings = take_turns(subjects, rounds=bench.rounds(7), burst=1)
     table = Table(
         "starting-commands",
         "Commands and imports, process included",
