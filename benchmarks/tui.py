@@ -33,7 +33,7 @@ GOAL_EFFECT_MS = 100.0
 GOAL_KEY_MS = 60.0
 GOAL_BYTES = 499
 #: Nothing more comes after a key when it was silent for so long.
-_SILENCE_S = 0.12
+_SILENCE_S = 0.08
 #: An effect waits for the daemon.
 _EFFECT_SILENCE_S = 0.3
 _IDLE_S = 3.0

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,11 +17,9 @@ from circuit_tui.paint.look import Look
 from circuit_tui.views.circuit import NODE_COLUMNS, node_rows
 from circuit_tui.views.table import Cell
 from circuit_tui.widgets.lines import Lines
+from circuit_tui.widgets.picture import REST_S
 from circuit_tui.widgets.rows import Rows
 from circuit_tui.widgets.site_matrix import MatrixView
-
-#: The matrix' cursor rests after so long; until then only the list follows it.
-_REST_S: Final = 0.3
 
 
 class MatrixPane(Vertical):
@@ -111,7 +108,7 @@ class MatrixPane(Vertical):
         """The list follows at once, the selection when the cursor rests."""
         if self._resting is not None:
             self._resting.stop()
-        self._resting = self.set_timer(_REST_S, self._rest)
+        self._resting = self.set_timer(REST_S, self._rest)
         self._fill()
 
     @on(Rows.Moved)

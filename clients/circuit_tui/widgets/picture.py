@@ -13,8 +13,9 @@ from textual.timer import Timer
 from circuit_tui.canvas.graph_canvas import ZOOM, GraphCanvas
 from circuit_tui.keys import bindings
 
-#: The cursor rests after so long.
-_REST_S: Final = 0.3
+#: The cursor rests after so long: longer than a held key takes to come again, and short enough
+#: that an editor in the same session, which hears of where the cursor rests, follows it.
+REST_S: Final = 0.12
 
 
 class Picture(GraphCanvas):
@@ -47,7 +48,7 @@ class Picture(GraphCanvas):
             return
         if self._resting is not None:
             self._resting.stop()
-        self._resting = self.set_timer(_REST_S, self._rest)
+        self._resting = self.set_timer(REST_S, self._rest)
         self.select(node, is_passing=True)
 
     def action_zoom(self, steps: int) -> None:
