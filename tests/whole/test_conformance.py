@@ -57,8 +57,10 @@ def test_node_client_conforms(node: str, address: Address):
     keys = []
     if address.pair is not None:
         assert address.server_key is not None
-        keys += ["--server-key", address.server_key]
-        keys += ["--public-key", address.pair.public, "--secret-key", address.pair.secret]
+        # With a sign between, as a key may begin with a dash.
+        keys.append(f"--server-key={address.server_key}")
+        keys.append(f"--public-key={address.pair.public}")
+        keys.append(f"--secret-key={address.pair.secret}")
     run = subprocess.run(
         [node, str(NODE / "conformance.mjs"), address.endpoint, *keys],
         capture_output=True,

@@ -2,10 +2,25 @@
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
-from circuitd.cli.command import Group
+from circuitd.cli.command import Command, Group
+
+#: Characters of a public key as text.
+_KEY_LENGTH: Final = 40
+
+
+class _TakesKey(Command):
+    """One of whose arguments is a key, which may begin with a dash as options do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """A key is never an option."""
+        keys = [arg for arg in args if arg.startswith("-") and len(arg) == _KEY_LENGTH]
+        if keys and "--" not in args:
+            args = [*(arg for arg in args if arg not in keys), "--", *keys]
+        return super().parse_args(ctx, args)
 
 
 @click.group(
@@ -59,6 +74,7 @@ def client(name: str, new: bool) -> None:
 
 
 @keys.command(
+    cls=_TakesKey,
     examples=[
         "circuitd keys allow '<40 characters>' --name laptop",
         "circuitd keys allow client.public --name ana@laptop",

@@ -115,6 +115,13 @@ def test_extras_are_those_of_the_distribution():
     assert declared == extras.EXTRAS
 
 
+def test_a_key_that_begins_with_a_dash_is_no_option(run):
+    key = "-hM:" + "x" * 36  # with letters of options in it
+    assert run("keys", "allow", key, "--name", "dashed").exit_code == 0
+    assert run("keys", "allow", "--name=again", key).exit_code == 0
+    assert {c["public_key"] for c in json.loads(run("keys", "list", "--json").stdout)} == {key}
+
+
 def test_keys_are_made_shown_allowed_listed_and_revoked(run, home):
     server = run("keys", "server")
     assert len(server.stdout.strip()) == 40
