@@ -71,7 +71,7 @@ def _latencies(bench: Bench) -> Table:
             "a hover": local(lambda: editor.ask("textDocument/hover", place)),
             "a status, which asks the daemon": local(lambda: editor.ask("circuit/status", {})),
         }
-        timings = take_turns(subjects, rounds=bench.rounds(20), burst=bench.burst(5))
+        timings = take_turns(subjects, rounds=bench.rounds(12), burst=bench.burst(5))
     table = Table(
         "lsp-latency",
         f"The language server on {name}, after the debounce",
@@ -123,7 +123,7 @@ def _session(bench: Bench) -> Table:
     ):
         editor.heard("circuit/statusChanged", state="connected")
         terminal.after("g", _SILENCE_S)
-        for _ in range(bench.rounds(50)):
+        for _ in range(bench.rounds(25)):
             start_s = time.perf_counter()
             terminal.press(_RIGHT)
             # What it hears of its own change counts for nothing.

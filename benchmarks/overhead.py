@@ -51,7 +51,7 @@ def _measure(bench: Bench, case: Case) -> Table:
     for transport, daemon in daemons.items():
         subjects[transport] = _over(daemon, network, case)
     subjects["hello"] = local(daemons["ipc"].client.hello)
-    timings = take_turns(subjects, rounds=bench.rounds(16), burst=bench.burst(12))
+    timings = take_turns(subjects, rounds=bench.rounds(10), burst=bench.burst(12))
     table = Table(
         f"overhead-{case.n_positions}-{case.logits}",
         case.title,

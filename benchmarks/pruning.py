@@ -25,7 +25,7 @@ TASKS = (
     *("bracket_brace", "fstring_brace", "final_kwarg", "lambda_func"),
     *("if_ternary", "indent_for", "if_equals", "var_if"),
 )
-N_TASKS, N_TASKS_QUICK = 3, 1
+N_TASKS, N_TASKS_QUICK = 2, 1
 MEDIAN = "median"
 #: Seconds of the median task.
 GOAL_S = 60.0
