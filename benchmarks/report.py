@@ -102,13 +102,10 @@ def goals_of(tables: Sequence[Table]) -> Table | None:
     if not verdicts:
         return None
     n_met = sum(met for *_, met in verdicts)
-    found = Table(
-        "goals", f"Goals: {n_met} of {len(verdicts)} met", ("table", "goal", "found", "met")
-    )
+    found = Table("goals", f"Goals: {n_met} of {len(verdicts)} met", ("goal", "found", "met"))
     for table, goal, value, met in verdicts:
         found.add(
-            f"{goal.row}, {_heading(goal.column)}",
-            table=table.name,
+            f"{table.name}: {goal.row}, {_heading(goal.column)}",
             goal=f"{goal.sense} {goal.limit:g}",
             found=value,
             met="yes" if met else "**no**",
