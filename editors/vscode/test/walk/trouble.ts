@@ -1,7 +1,7 @@
 // Endpoints that are none, keys that do not fit, and a daemon that is killed.
 
 import * as path from "node:path";
-import type { Steps } from "./workbench";
+import { type Steps, until } from "./workbench";
 
 export const TROUBLE: Steps = {
   async "an endpoint is chosen in dialogs: what cannot be one is said at once, what is not there after"(
@@ -27,6 +27,13 @@ export const TROUBLE: Steps = {
       ["The server's public key", tcp.serverKey],
     ] as const) {
       await bench.asked(title);
+      // It writes the folder it begins in when it has read it, over what was typed before.
+      await until(
+        "the dialog's folder",
+        () => bench.input.inputValue(),
+        (value) => value.endsWith("/"),
+      );
+      await bench.entry("..").waitFor();
       await bench.input.fill(file);
       await bench.entry(path.basename(file)).waitFor();
       await bench.page.keyboard.press("Enter");
