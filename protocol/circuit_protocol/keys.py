@@ -26,6 +26,8 @@ from circuit_protocol.endpoints import config_dir, ensure_private_dir
 from circuit_protocol.errors import Conflict, Forbidden, InvalidRequest, NotFound
 
 KEY_NBYTES: Final = 32
+#: Characters of a key as text.
+KEY_LENGTH: Final = 40
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
@@ -97,7 +99,7 @@ def parse_key(text: str, source: str = "key") -> str:
     """The key in `text`: Z85, white space around it ignored. Raises InvalidRequest."""
     key = text.strip()
     try:
-        if len(key) == 40 and len(z85.decode(key)) == KEY_NBYTES:
+        if len(key) == KEY_LENGTH and len(z85.decode(key)) == KEY_NBYTES:
             return key
     except (KeyError, ValueError, UnicodeEncodeError, struct.error):
         pass  # struct.error: five characters that stand for more than 32 bits

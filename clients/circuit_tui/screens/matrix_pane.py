@@ -7,7 +7,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
-from textual.timer import Timer
 
 from circuit_client import caption
 from circuit_client.render.heat import Scale
@@ -17,7 +16,7 @@ from circuit_tui.paint.look import Look
 from circuit_tui.views.circuit import NODE_COLUMNS, node_rows
 from circuit_tui.views.table import Cell
 from circuit_tui.widgets.lines import Lines
-from circuit_tui.widgets.picture import REST_S
+from circuit_tui.widgets.resting import Resting
 from circuit_tui.widgets.rows import Rows
 from circuit_tui.widgets.site_matrix import MatrixView
 
@@ -49,8 +48,8 @@ class MatrixPane(Vertical):
         self._scale = Scale("diverging", 0.0)
         #: The selected node.
         self._index: int | None = None
-        #: Runs while the matrix' cursor has not rested yet.
-        self._resting: Timer | None = None
+        #: Of the matrix' cursor.
+        self._resting = Resting(self, self._rest)
 
     def compose(self) -> ComposeResult:
         """The matrix, the name of a site, its nodes."""
@@ -72,16 +71,14 @@ class MatrixPane(Vertical):
     def point_at(self, selected: int | None) -> None:
         """Another node is selected."""
         self._index = selected
-        if self._loaded is not None and selected is not None and self._resting is None:
+        if self._loaded is not None and selected is not None and not self._resting.is_passing:
             self.query_one(MatrixView).point_at(self._loaded.graph.nodes[selected].site)
         self._fill()
 
     def rest(self) -> str | None:
         """The node that the list is at, if the matrix' cursor has led there and not rested yet."""
-        if self._resting is None:
+        if not self._resting.end():
             return None
-        self._resting.stop()
-        self._resting = None
         row = self.query_one("#nodes", Rows).current
         return None if row is None else row.key
 
@@ -106,9 +103,7 @@ class MatrixPane(Vertical):
     @on(MatrixView.Pointed)
     def look_at_site(self) -> None:
         """The list follows at once, the selection when the cursor rests."""
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(REST_S, self._rest)
+        self._resting.moved()
         self._fill()
 
     @on(Rows.Moved)

@@ -5,17 +5,13 @@ pane beside the picture) follows when the cursor rests, or when a key acts on it
 one walks through a graph without waiting for what one walks past.
 """
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from textual.binding import BindingType
-from textual.timer import Timer
 
 from circuit_tui.canvas.graph_canvas import ZOOM, GraphCanvas
 from circuit_tui.keys import bindings
-
-#: The cursor rests after so long: longer than a held key takes to come again, and short enough
-#: that an editor in the same session, which hears of where the cursor rests, follows it.
-REST_S: Final = 0.12
+from circuit_tui.widgets.resting import Resting
 
 
 class Picture(GraphCanvas):
@@ -25,15 +21,12 @@ class Picture(GraphCanvas):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        #: Runs while the cursor has not rested yet.
-        self._resting: Timer | None = None
+        self._resting = Resting(self, self._rest)
 
     def rest(self) -> int | None:
         """The node that the cursor has come to and not rested at yet."""
-        if self._resting is None:
+        if not self._resting.end():
             return None
-        self._resting.stop()
-        self._resting = None
         self.select(self.selected)
         return self.selected
 
@@ -46,9 +39,7 @@ class Picture(GraphCanvas):
         node = self.neighbour(dx, dy)
         if node is None:
             return
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(REST_S, self._rest)
+        self._resting.moved()
         self.select(node, is_passing=True)
 
     def action_zoom(self, steps: int) -> None:

@@ -2,14 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 
 from circuitd.cli.command import Command, Group
-
-#: Characters of a public key as text.
-_KEY_LENGTH: Final = 40
 
 
 class _TakesKey(Command):
@@ -17,7 +13,9 @@ class _TakesKey(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """A key is never an option."""
-        keys = [arg for arg in args if arg.startswith("-") and len(arg) == _KEY_LENGTH]
+        from circuit_protocol.keys import KEY_LENGTH
+
+        keys = [arg for arg in args if arg.startswith("-") and len(arg) == KEY_LENGTH]
         if keys and "--" not in args:
             args = [*(arg for arg in args if arg not in keys), "--", *keys]
         return super().parse_args(ctx, args)
