@@ -54,7 +54,6 @@ class RunsPage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._jobs: tuple[JobInfo, ...] = ()
-        self._is_listed = False
         self._watched: str | None = None
         self._heard: dict[str, Heard] = {}
         self._is_due = False
@@ -69,10 +68,9 @@ class RunsPage(Page):
                 "watched",
                 VerticalScroll(Lines(look=look, height=1, id="lines"), id="said"),
                 Vertical(
-                    Plot(x_name="step", y_name="loss, nats per side", look=look,
-                         empty="no curve of this job", id="loss"),
-                    Plot(x_name="step", y_name="nodes kept", log_y=True, look=look, empty="",
-                         id="kept"),
+                    Plot(y_name="loss, nats per side", look=look, empty="no curve of this job",
+                         id="loss"),
+                    Plot(y_name="nodes kept", log_y=True, look=look, empty="", id="kept"),
                     id="curves",
                 ),
                 id="watched-pane",
@@ -112,7 +110,8 @@ class RunsPage(Page):
         self.ask("jobs", list_jobs(), self._take_jobs, otherwise=lambda _: None)
 
     def _take_jobs(self, jobs: tuple[JobInfo, ...]) -> None:
-        self._jobs, self._is_listed = jobs, True
+        before = self._job_here()
+        self._jobs = jobs
         table = self.query_one("#jobs", Rows)
         rows = job_rows(jobs, self.circuit_app.look)
         started = self.circuit_app.watched_job
@@ -125,6 +124,8 @@ class RunsPage(Page):
         running = sum(job.state in ("queued", "running") for job in jobs)
         self.query_one("#jobs-pane", Pane).note(f"{running} running, {len(jobs)} in all")
         self._watch_here()
+        if self._job_here() != before:  # it may have ended
+            self._paint()
 
     # ----------------------------------------------------------------------------------- watching
 
@@ -145,7 +146,7 @@ class RunsPage(Page):
         heard = self._heard.setdefault(job.job, Heard())
         self._paint()
         if job.state in ("failed", "cancelled"):
-            self.drop("watch")
+            self.drop("job watched")
             return
 
         def take(event: Any) -> None:
@@ -155,7 +156,7 @@ class RunsPage(Page):
                 self.set_timer(_PAINT_EVERY_S, self._paint)
 
         def ended(answer: Any) -> None:
-            heard.take(answer)
+            heard.end(answer)
             self._paint()
             self.action_refresh_jobs()
 
@@ -173,18 +174,13 @@ class RunsPage(Page):
         heard = self._heard.get(job.job, Heard())
         pane, lines = self.query_one("#watched-pane", Pane), self.query_one("#lines", Lines)
         pane.retitle(job.description or job.request_type, job.job)
-        found = heard.lines(self.circuit_app.look, pane.size.width - 4)
-        if job.error is not None:
-            from circuit_tui.views.table import Cell
-
-            found.append([Cell(job.error.message, "bad")])
-            found += [[Cell(job.error.hint, "dim")]] if job.error.hint else []
+        found = heard.lines(job, self.circuit_app.look, pane.size.width - 4)
         lines.styles.height = max(1, len(found))
         lines.show(found)
         loss, kept = heard.curves()
         self.query_one("#curves").display = bool(loss or kept)
-        self.query_one("#loss", Plot).show(loss)
-        self.query_one("#kept", Plot).show(kept)
+        self.query_one("#loss", Plot).show(loss, x_name=heard.along)
+        self.query_one("#kept", Plot).show(kept, x_name=heard.along)
 
     # ------------------------------------------------------------------------------------- acting
 

@@ -1,4 +1,4 @@
-"""Jobs as rows, and what was heard of one while it was watched, as curves and lines."""
+"""Jobs as rows, and one of them as curves and lines: what was heard of it, and how it ended."""
 
 import time
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ _POINTS_MAX: Final = 4000
 
 
 def job_rows(jobs: Iterable[JobInfo], look: Look, now_s: float | None = None) -> list[Row]:
-    """Jobs with how far they are."""
+    """Jobs with how far they are; why one failed is said beside, where there is room for it."""
     now_s = time.time() if now_s is None else now_s
     signs = glyphs(look)
     marks = {
@@ -49,12 +49,10 @@ def job_rows(jobs: Iterable[JobInfo], look: Look, now_s: float | None = None) ->
         share = "" if not job.total else f"{min(1.0, job.done / job.total):.0%}"
         if job.state == "done":
             share = ""
-        # That a cancelled job was cancelled is said already.
-        error = f": {job.error.message}" if job.error and job.state == "failed" else ""
         cells = (
             Cell(job.job),
             Cell(job.description or job.request_type),
-            Cell(job.state + error, _TONES[job.state]),
+            Cell(job.state, _TONES[job.state]),
             Cell(share),
             Cell(_age(now_s - job.created_at_s), "dim"),
         )
@@ -75,13 +73,21 @@ class Heard:
     """What was heard of a job since it is watched."""
 
     progress: Progress | None = None
+    #: How far it was, the loss then, and the nodes kept.
     points: list[tuple[float, float | None, int | None]] = field(default_factory=list)
+    #: What the first of these counts.
+    along: str = ""
     circuits: list[CircuitSummary] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
     verdict: str | None = None
 
+    def end(self, answer: Any) -> None:
+        """Take in the end, after which nothing is left to do."""
+        self.take(answer)
+        self.progress = None
+
     def take(self, event: Any) -> None:
-        """Take in one event, or the end."""
+        """Take in one event."""
         event = getattr(event, "raw", event)
         match event:
             case Progress():
@@ -99,14 +105,15 @@ class Heard:
                 pass
 
     def _point(self, event: Progress) -> None:
-        if self.points and self.points[-1][0] > event.done:
-            self.points.clear()  # another task or seed has begun
-        self.points.append((event.done, event.loss, event.k))
+        at, self.along = _along(event)
+        if self.points and self.points[-1][0] > at:
+            self.points.clear()  # another task or seed has begun, or this one anew
+        self.points.append((at, event.loss, event.k))
         if len(self.points) > _POINTS_MAX:
             del self.points[1:-1:2]  # every other one, evenly, the ends not among them
 
     def curves(self) -> tuple[list[Series], list[Series]]:
-        """Loss, and nodes kept, by step."""
+        """Loss, and nodes kept, by how far the job was."""
         loss = [(x, y) for x, y, _ in self.points if y is not None]
         kept = [(x, float(k)) for x, _, k in self.points if k is not None]
         return (
@@ -114,23 +121,11 @@ class Heard:
             [Series.of("nodes kept", *zip(*kept, strict=True))] if kept else [],
         )
 
-    def lines(self, look: Look, columns: int) -> list[list[Cell]]:
-        """How far it is, and what it found, newest last."""
-        lines: list[list[Cell]] = []
-        p, signs = self.progress, glyphs(look)
-        if p is not None:
-            words = [p.stage]
-            if p.total:
-                words.append(f"{p.done:,.0f} of {p.total:,.0f} {p.unit}".rstrip())
-            if p.loss is not None:
-                words.append(f"loss {number(p.loss)}")
-            if p.k is not None:
-                words.append(f"{p.k:,} nodes")
-            if p.eta_s is not None:
-                words.append(f"{duration(p.eta_s)} left")
-            lines.append([Cell(f" {signs.separator} ".join(words))])
-            if p.total:
-                lines.append([Cell(bar(p.done / p.total, max(8, min(60, columns)), look), "note")])
+    def lines(self, job: JobInfo, look: Look, columns: int) -> list[list[Cell]]:
+        """How far `job` is or how it ended, and what it found, newest last."""
+        is_open = job.state in ("queued", "running")
+        lines = self._how_far(look, columns) if is_open else _how_it_ended(job)
+        signs = glyphs(look)
         for control in self.controls:
             mark, tone = _passed(control, look)
             lines.append([Cell(f"{mark} ", tone), Cell(control.name.replace("_", " "), "strong"),
@@ -142,6 +137,54 @@ class Heard:
             said = f"{c.task}  {m.k:,} nodes, {m.n_edges:,} edges, loss {m.loss:.3f}"
             lines.append([Cell(f"{signs.yes} ", "good"), Cell(said), Cell(f"  {c.id}", "dim")])
         return lines
+
+    def _how_far(self, look: Look, columns: int) -> list[list[Cell]]:
+        p = self.progress
+        if p is None:
+            return []
+        words = [p.stage]
+        if p.total:
+            words.append(
+                f"{p.done:,.0f} of {p.total:,.0f} {p.unit}"
+                if _counts(p)
+                else f"{min(1.0, p.done / p.total):.0%}"
+            )
+        if p.loss is not None:
+            words.append(f"loss {number(p.loss)}")
+        if p.k is not None:
+            words.append(f"{p.k:,} nodes")
+        if p.eta_s is not None:
+            words.append(f"{duration(p.eta_s)} left")
+        lines = [[Cell(f" {glyphs(look).separator} ".join(words))]]
+        if p.total:
+            lines.append([Cell(bar(p.done / p.total, max(8, min(60, columns)), look), "note")])
+        return lines
+
+
+def _how_it_ended(job: JobInfo) -> list[list[Cell]]:
+    after = ""
+    if job.finished_at_s is not None:
+        after = f" after {duration(job.finished_at_s - job.created_at_s)}"
+    lines = [[Cell(f"{job.state}{after}", _TONES[job.state])]]
+    # What the error of a cancelled job says, that it was cancelled, its state has said.
+    if job.error is not None and job.state == "failed":
+        lines.append([Cell(job.error.message, "bad")])
+        lines += [[Cell(job.error.hint, "dim")]] if job.error.hint else []
+    return lines
+
+
+def _along(p: Progress) -> tuple[float, str]:
+    """Where a report stands along its job, and what is counted there: units done if there are
+    several, else the share.
+    """
+    if not p.total or _counts(p):
+        return p.done, f"{p.unit} done".lstrip()
+    return 100 * p.done / p.total, "% done"
+
+
+def _counts(p: Progress) -> bool:
+    """Whether its numbers count something, so that they say more than their share does."""
+    return p.unit not in ("", "%") and p.total != 1
 
 
 def _passed(control: Control, look: Look) -> tuple[str, Tone]:

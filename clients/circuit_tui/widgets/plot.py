@@ -225,16 +225,18 @@ class Plot(CellCanvas, can_focus=True):
             text = tick_text(tick)
             cells.text(left - width(text), row, text, quiet)
             cells.put(left, row, signs.tick_left, quiet)
-        free_from = 0
+        name = f"{self._names[0]}{' (log)' if x.log else ''}"
+        # Numbers make room for what they count, unless it would take half of the axis.
+        name_room = width(name) + 2 if name and 2 * width(name) < columns else 0
+        free_from, free_to = 0, cells.width - name_room
         for tick in x.ticks(max(2, columns // 12)):
             column = left + 1 + round(float(x.shares(tick)) * (columns - 1))
             text = tick_text(tick)
             start = min(column - width(text) // 2, cells.width - width(text))
-            if start < free_from:
+            if start < free_from or start + width(text) > free_to:
                 continue
             cells.put(column, top + rows, signs.tick_down, quiet)
             free_from = start + cells.text(start, top + rows + 1, text, quiet) + 2
-        name = f"{self._names[0]}{' (log)' if x.log else ''}"
         if free_from + width(name) <= cells.width:
             cells.text(cells.width - width(name), top + rows + 1, name, quiet)
 

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from circuit_protocol.circuit_replies import PrunePart, VerifyPart
+from circuit_protocol.circuit_replies import PrunePart, PruneResult, VerifyPart
 from circuit_protocol.circuit_requests import Prune, Verify
 from circuit_protocol.circuits import Control, PruneStep
-from circuit_protocol.errors import InvalidRequest
+from circuit_protocol.errors import ErrorInfo, InvalidRequest
 from circuit_protocol.inspection import Metric, TrainingCurvesShown
 from circuit_protocol.replies import JobInfo, Progress
 from circuit_tui.paint.look import Look
@@ -90,15 +91,41 @@ def test_jobs_say_how_far_they_are_and_how_old() -> None:
                 created_at_s=100.0, done=30, total=120),
         JobInfo(job="b", request_type="verify", description="", state="done",
                 created_at_s=0.0, done=1, total=1),
+        JobInfo(job="c", request_type="prune", description="", state="cancelled",
+                created_at_s=7390.0, done=1, total=4,
+                error=ErrorInfo(code="cancelled", message="the request was cancelled")),
+        JobInfo(job="d", request_type="prune", description="", state="failed",
+                created_at_s=7390.0, done=1, total=4,
+                error=ErrorInfo(code="not_found", message="a sentence of some length")),
     ]  # fmt: skip
     rows = job_rows(jobs, PLAIN, now_s=7400.0)
     assert [cell.text for cell in rows[0].cells] == ["a", "prune", "running", "25%", "2 h"]
     assert [cell.text for cell in rows[1].cells] == ["b", "verify", "done", "", "2 h"]
-    assert [row.mark for row in rows] == [">", "+"]
+    assert [cell.text for cell in rows[2].cells] == ["c", "prune", "cancelled", "25%", "10 s"]
+    assert [cell.text for cell in rows[3].cells] == ["d", "prune", "failed", "25%", "10 s"]
+    assert len({row.mark for row in rows}) == 4, "a sign for each state"
 
 
-def progress(done: float, loss: float | None = None, k: int | None = None) -> Progress:
-    return Progress(id="x", stage="learn", done=done, total=10, loss=loss, k=k, final=False)
+def progress(
+    done: float, loss: float | None = None, k: int | None = None, *,
+    total: float = 10, unit: str = "steps", eta_s: float | None = None,
+) -> Progress:  # fmt: skip
+    return Progress(
+        id="x", stage="learn", done=done, total=total, unit=unit, loss=loss, k=k, eta_s=eta_s,
+        final=False,
+    )  # fmt: skip
+
+
+def job(state: Any = "running", *, error: ErrorInfo | None = None) -> JobInfo:
+    finished_at_s = None if state in ("queued", "running") else 63.5
+    return JobInfo(
+        job="a", request_type="prune", description="", state=state, created_at_s=60.0,
+        finished_at_s=finished_at_s, error=error,
+    )  # fmt: skip
+
+
+def said(heard: Heard, of: JobInfo) -> list[str]:
+    return ["".join(cell.text for cell in line) for line in heard.lines(of, PLAIN, 20)]
 
 
 def test_curves_grow_and_begin_anew_with_the_next_run() -> None:
@@ -121,6 +148,56 @@ def test_a_long_curve_keeps_its_ends_and_stays_small() -> None:
     assert (heard.points[0][0], heard.points[-1][0]) == (0, 29_999)
 
 
+@pytest.mark.parametrize(
+    ("total", "unit", "x", "counts"),
+    [
+        (10, "steps", [1, 2], "steps done"),
+        (3, "runs", [1, 2], "runs done"),
+        (4, "", [25, 50], "% done"),
+        (200, "%", [0.5, 1], "% done"),
+    ],
+)
+def test_curves_say_what_they_run_along(total, unit, x, counts) -> None:
+    heard = Heard()
+    for done in (1, 2):
+        heard.take(progress(done, loss=0.5, total=total, unit=unit))
+    assert (heard.curves()[0][0].x.tolist(), heard.along) == (x, counts)
+
+
+def test_a_single_run_is_told_by_its_share() -> None:
+    heard = Heard()
+    heard.take(progress(0.38, loss=0.5, total=1, unit="runs", eta_s=3.0))
+    assert said(heard, job())[0] == "learn | 38% | loss 0.5 | 3.0 s left"
+    assert (heard.curves()[0][0].x.tolist(), heard.along) == ([38], "% done")
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
+def test_a_job_that_ended_says_how_and_after_how_long_and_not_what_is_left(state) -> None:
+    heard = Heard()
+    heard.take(progress(9, loss=0.5, eta_s=0.245))
+    assert "245 ms left" in said(heard, job())[0]
+    assert said(heard, job(state)) == [f"{state} after 3.5 s"]
+
+
+def test_after_the_answer_nothing_is_left_even_while_the_record_is_awaited() -> None:
+    heard, found = Heard(), summaries(1)
+    heard.take(progress(9, loss=0.5, eta_s=0.245))
+    heard.end(PruneResult(id="x", circuits=found))
+    (line,) = said(heard, job())
+    assert found[0].id in line
+
+
+def test_a_failure_is_explained_and_a_cancel_said_once() -> None:
+    error = ErrorInfo(code="task_not_done", message="the model cannot do it", hint="Train it")
+    assert said(Heard(), job("failed", error=error)) == [
+        "failed after 3.5 s",
+        "the model cannot do it",
+        "Train it",
+    ]
+    error = ErrorInfo(code="cancelled", message="the request was cancelled")
+    assert said(Heard(), job("cancelled", error=error)) == ["cancelled after 3.5 s"]
+
+
 def test_what_a_job_found_is_listed_once() -> None:
     heard, found = Heard(), summaries(2)
     for _ in range(2):
@@ -128,8 +205,8 @@ def test_what_a_job_found_is_listed_once() -> None:
     control = Control(name="necessity", passed=True, sentence="The model needs it.")
     heard.take(VerifyPart(id="x", control=control, final=False))
     heard.take(progress(5, loss=0.5, k=9))
-    lines = ["".join(cell.text for cell in line) for line in heard.lines(PLAIN, 20)]
-    assert lines[0] == "learn | 5 of 10 | loss 0.5 | 9 nodes"
+    lines = said(heard, job())
+    assert lines[0] == "learn | 5 of 10 steps | loss 0.5 | 9 nodes"
     assert lines[1] == "#" * 10 + " " * 10
     assert lines[2] == "+ necessity  The model needs it."
     assert len(lines) == 5

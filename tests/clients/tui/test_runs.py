@@ -34,15 +34,19 @@ class Jobs:
 
     def accept(self, request: Any, frames: list) -> Iterator[Out]:
         assert request.detach
+        yield replies.JobAccepted(
+            id="x", job=self.add(str(type(request).__struct_config__.tag), "running")
+        )
+
+    def add(self, kind: str, state: Any) -> str:
         job = f"j-{len(self._jobs) + 1}"
-        kind = str(type(request).__struct_config__.tag)
         self._jobs.append(
             replies.JobInfo(
-                job=job, request_type=kind, description=kind, state="running", created_at_s=0.0,
+                job=job, request_type=kind, description=kind, state=state, created_at_s=0.0,
                 done=1.0, total=4.0,
             )
         )  # fmt: skip
-        yield replies.JobAccepted(id="x", job=job)
+        return job
 
     def listed(self, request: Any, frames: list) -> Iterator[Out]:
         yield replies.JobList(id="x", jobs=tuple(self._jobs))
@@ -51,7 +55,7 @@ class Jobs:
         for step, (loss, k) in enumerate([(0.9, 400), (0.4, 80), (0.15, 34)]):
             yield replies.Progress(
                 id="x", final=False, stage="pruning", done=float(step), total=4.0, unit="steps",
-                loss=loss, k=k,
+                eta_s=0.245, loss=loss, k=k,
             )  # fmt: skip
         if self._end is not None:
             self._set(request.job, "done")
@@ -63,7 +67,10 @@ class Jobs:
 
     def _set(self, job: str, state: Any) -> None:
         self._jobs = [
-            msgspec.structs.replace(j, state=state) if j.job == job else j for j in self._jobs
+            msgspec.structs.replace(j, state=state, finished_at_s=j.created_at_s + 4.0)
+            if j.job == job
+            else j
+            for j in self._jobs
         ]
 
     def scripts(self) -> dict[type, Script]:
@@ -95,7 +102,9 @@ async def test_a_filled_in_form_becomes_a_job_whose_circuit_is_opened(tmp_path: 
         found = app.screen.query_one("#lines", Lines)
         await until(pilot, lambda: QUOTE.summary.id in found.text)
         assert app.screen.query_one("#loss", Plot).series[0].y.tolist() == [0.9, 0.4, 0.15]
-        await until(pilot, lambda: "done" in screen_text(app))
+        await until(pilot, lambda: "done after 4.0 s" in found.text)
+        await until(pilot, lambda: "steps done" in screen_text(app))
+        assert " left" not in found.text
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "circuit")
         assert app.scene.circuit == QUOTE.summary.id
@@ -108,12 +117,27 @@ async def test_a_running_job_is_ended_with_a_key_and_only_once(tmp_path: Path) -
         await pilot.press("6", "p")
         await until(pilot, lambda: isinstance(app.screen, StartRun))
         await pilot.press("enter")
-        await until(pilot, lambda: "34 nodes" in screen_text(app) and "running" in screen_text(app))
+        lines = app.screen_stack[0].query_one("#lines", Lines)
+        await until(pilot, lambda: "34 nodes" in lines.text and "running" in screen_text(app))
+        assert lines.text.splitlines()[0].endswith("245 ms left")
         await pilot.press("x")
         assert (await asked(d, requests.CancelJob)).job == "j-1"
-        await until(pilot, lambda: "cancelled" in screen_text(app))
+        await until(pilot, lambda: lines.text == "cancelled after 4.0 s")
         await pilot.press("x")
         await until(pilot, lambda: "This job has ended already." in _said(app))
+
+
+async def test_a_job_is_listened_to_while_the_cursor_is_on_it(tmp_path: Path) -> None:
+    jobs = Jobs(None)
+    jobs.add("prune", "running")
+    jobs.add("prune", "failed")
+    async with running(tmp_path, circuit=PLACE, answers=jobs.scripts()) as (app, pilot, d):
+        await opened(pilot, app)
+        await pilot.press("6")
+        watch = await asked(d, requests.WatchJob)
+        assert watch.job == "j-1"
+        await pilot.press("down")
+        assert (await asked(d, requests.Cancel)).target == watch.id
 
 
 async def test_the_card_starts_a_verification_of_the_circuit_that_is_looked_at(

@@ -370,6 +370,16 @@ async def test_axes_can_go_by_powers_and_leave_out_what_has_no_place() -> None:
         assert any(line.startswith(" 100") for line in screen(pilot))
 
 
+@pytest.mark.parametrize("columns", [30, 40, 60, 90, 120])
+async def test_an_axis_always_says_what_its_numbers_count(columns: int) -> None:
+    series = Series.of("a", [0, 1, 2], [3, 2, 1])
+    plot = Plot([series], x_name="steps done", look=PLAIN)
+    async with shown(plot, (columns, 20)) as (_, pilot):
+        axis = screen(pilot)[-1].split()
+        assert axis[-2:] == ["steps", "done"]
+        assert axis[0] == "0"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (11, 5), (12, 5), (200, 60)])
 async def test_a_plot_of_any_size_is_no_error(size: tuple[int, int]) -> None:
     series = Series.of("only", [3], [5])
