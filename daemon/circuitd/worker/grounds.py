@@ -61,16 +61,16 @@ def task_prompts(context: Context, task: str, split: Split, n: int, seed: int) -
 
     Raises TaskError and BadTokens for pairs that this model cannot be asked.
     """
-    model = context.model
-
-    def draw() -> ScoredPrompts:
-        batch = read_input(context, TaskInput(task=task, n=n, split=split, seed=seed), model.config)
-        assert batch.answers is not None  # tasks have answers
-        parts = (batch.tokens, batch.lengths, batch.answers)
-        return ScoredPrompts(*(part.to(model.weights.device) for part in parts))
-
+    model, drawn = context.model, context.host.drawn
     signature = task_signature(context.host.tasks.get(task))
-    return context.host.drawn.get((model.key, task, signature, split, n, seed), draw)
+    key = (model.key, task, signature, split, n, seed)
+    prompts = drawn.get(key)
+    if prompts is not None:
+        return prompts
+    batch = read_input(context, TaskInput(task=task, n=n, split=split, seed=seed), model.config)
+    assert batch.answers is not None  # tasks have answers
+    parts = (batch.tokens, batch.lengths, batch.answers)
+    return drawn.keep(key, ScoredPrompts(*(part.to(model.weights.device) for part in parts)))
 
 
 def problem_of(context: Context, circuit: Circuit) -> Problem:

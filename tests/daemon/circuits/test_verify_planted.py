@@ -13,7 +13,7 @@ from circuitd.circuits.nodes import node_space
 from circuitd.circuits.problem import Problem
 from circuitd.circuits.verify import CONTROLS, Trial, judge
 from circuitd.circuits.verify.fresh import prune_anew
-from circuitd.circuits.verify.runs import FreshRun, FreshRuns
+from circuitd.circuits.verify.runs import FreshRun, fresh_runs
 from circuitd.engine.steps import finish
 from planted import nonsense_task, plant
 from planted.network import scored
@@ -160,7 +160,7 @@ def test_a_remembered_run_gives_the_attempt_of_a_run_made_anew_at_any_limit():
 
 
 def test_trials_share_runs_only_on_the_same_grounds_with_the_same_settings():
-    runs = FreshRuns()
+    runs = fresh_runs()
     one = dataclasses.replace(true_trial(), runs=runs, grounds="a")
     assert one.run("seeds", 1) is one.run("seeds", 1)
     others = (

@@ -1,7 +1,7 @@
 """Controls that say whether a circuit deserves belief, and the verdict that follows from them."""
 
 from circuitd.circuits.verify.controls import CONTROLS, WEIGHTS
-from circuitd.circuits.verify.runs import FreshRuns
+from circuitd.circuits.verify.runs import FreshRun, fresh_runs
 from circuitd.circuits.verify.trial import Controlling, Trial, distinct_pairs
 from circuitd.circuits.verify.verdict import Judgement, judge
 
@@ -9,9 +9,10 @@ __all__ = [
     "CONTROLS",
     "WEIGHTS",
     "Controlling",
-    "FreshRuns",
+    "FreshRun",
     "Judgement",
     "Trial",
     "distinct_pairs",
+    "fresh_runs",
     "judge",
 ]

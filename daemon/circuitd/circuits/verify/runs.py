@@ -7,12 +7,12 @@ the circuit on trial.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+
+from circuitd.lru import Lru
 
 #: Runs remembered; a ranking takes 4 bytes per node.
 _MAX_RUNS: Final = 32
@@ -29,16 +29,6 @@ class FreshRun:
     losses: dict[int, float] = field(default_factory=dict)
 
 
-class FreshRuns:
-    """The runs asked for last, by everything that decides them."""
-
-    def __init__(self) -> None:
-        self._runs: OrderedDict[Hashable, FreshRun] = OrderedDict()
-
-    def get(self, key: Hashable) -> FreshRun:
-        """The run of `key`; one that has yet to be made, if it is not remembered."""
-        run = self._runs.setdefault(key, FreshRun())
-        self._runs.move_to_end(key)
-        if len(self._runs) > _MAX_RUNS:
-            self._runs.popitem(last=False)
-        return run
+def fresh_runs() -> Lru[FreshRun]:
+    """Room for the runs asked for last, by everything that decides them."""
+    return Lru(_MAX_RUNS)

@@ -16,7 +16,8 @@ from circuitd.circuits.ablate import EdgeCut
 from circuitd.circuits.problem import Outcome, Problem, Split
 from circuitd.circuits.prompts import ScoredPrompts
 from circuitd.circuits.verify.bootstrap import Bootstrap
-from circuitd.circuits.verify.runs import FreshRun, FreshRuns
+from circuitd.circuits.verify.runs import FreshRun, fresh_runs
+from circuitd.lru import Lru
 
 T = TypeVar("T")
 #: A computation in bounded steps that may say what share (0 to 1) of its work is done.
@@ -50,7 +51,7 @@ class Trial:
     prune: PruneSettings
     means: Tensor | None = None
     text: Tensor | None = None
-    runs: FreshRuns = field(default_factory=FreshRuns)
+    runs: Lru[FreshRun] = field(default_factory=fresh_runs)
     grounds: Hashable = None
     _known: dict[tuple[str, Split], Outcome] = field(default_factory=dict)
 
@@ -107,7 +108,9 @@ class Trial:
 
     def run(self, *what: str | int) -> FreshRun:
         """The fresh run of the trial's settings that `what` tells from the others."""
-        return self.runs.get((self.grounds, self.prune, *what))
+        key = (self.grounds, self.prune, *what)
+        run = self.runs.get(key)
+        return self.runs.keep(key, FreshRun()) if run is None else run
 
     def limit(self) -> Shares[float]:
         """The loss that others must reach to be called as good: the target, or the circuit's own

@@ -31,8 +31,8 @@ from circuitd.engine.weights import Weights
 from circuitd.store.pretraining_sample import read_pretraining_sample
 from circuitd.worker.context import Context
 from circuitd.worker.grounds import stored_circuit, task_prompts
+from circuitd.worker.host import SEEN_NBYTES_MAX
 from circuitd.worker.registry import Steps
-from circuitd.worker.seen import MAX_NBYTES
 
 #: Rows of pretraining text in one pass: some tens of milliseconds.
 ROWS_PER_PASS: Final = 4
@@ -142,7 +142,7 @@ def _seen_along(
     }
     n_nodes = sum(map(len, wanted.values()))
     is_kept = request.channel in wanted.get(request.site, ())
-    return wanted if is_kept and n_nodes * nbytes_each <= MAX_NBYTES else alone
+    return wanted if is_kept and n_nodes * nbytes_each <= SEEN_NBYTES_MAX else alone
 
 
 def _layer_of(site: str) -> float:
