@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from circuit_protocol.circuit_replies import CircuitShown
     from circuit_protocol.errors import CircuitError
     from circuit_protocol.replies import ModelDescription, TextPiece
+    from circuit_tui.recorder import Recorder
     from circuit_tui.source import Source
 
 
@@ -139,6 +140,8 @@ class CircuitApp(InOrder, Exporting, OfferingDaemon):
             options.session,
             lambda: patch_between(Scene(), self.scene),
         )
+        #: Writes down what is asked, once there is somebody to ask, if that is wanted.
+        self._recorder: Recorder | None = None
         # GNU screen is the one terminal where what is erased loses the colour behind it.
         self.wire = Wire(erases=not os.environ.get("TERM", "").startswith("screen"))
         for theme in THEMES:
@@ -165,11 +168,12 @@ class CircuitApp(InOrder, Exporting, OfferingDaemon):
             timeout_s=5.0,
             client="circuit tui",
         )
-        if options.record is None:
-            return source
-        from circuit_tui.replay import Recorder
+        if options.record is not None and self._recorder is None:
+            from circuit_tui.recorder import Recorder
 
-        return Recorder(source, options.record)
+            self._recorder = Recorder(options.record, source)
+            self.link.asking = self._recorder.ask
+        return source
 
     # ----------------------------------------------------------------------------- life and death
 
@@ -185,6 +189,8 @@ class CircuitApp(InOrder, Exporting, OfferingDaemon):
         """Hang up; jobs go on."""
         self._leave_terminal()
         await self.link.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     # ---------------------------------------------------------------------------------- the scene
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from circuit_tui.source import Source, Stream
+from circuit_tui.source import Ask, Source, Stream, ask_plainly
 
 if TYPE_CHECKING:
     from circuit_client.call import Call
@@ -119,6 +119,8 @@ class Link:
         self._app = app
         self._everything = everything
         self._connect = connect
+        #: How questions are put, those of the session apart.
+        self.asking: Ask = ask_plainly
         self._session = session
         self.state = LinkState()
         self._source: Source | None = None
@@ -224,7 +226,7 @@ class Link:
 
         asked_s = time.monotonic()
         try:
-            report = await source.submit(status()).result()
+            report = await self.asking(source, status()).result()
         except (UnsupportedVersion, Forbidden) as e:
             return e
         except CircuitError:
@@ -277,7 +279,7 @@ class Link:
     def _submit(self, call: "Call[E, R]") -> "_Asked[E, R]":
         source = self._source
         assert source is not None  # open
-        return _Asked(source, source.welcome.instance, time.monotonic(), source.submit(call))
+        return _Asked(source, source.welcome.instance, time.monotonic(), self.asking(source, call))
 
     def drop(self, asker: Asker, slot: str) -> None:
         """Cancel the question in a slot, if one is in flight."""

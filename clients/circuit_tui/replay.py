@@ -1,29 +1,24 @@
-"""Recording what the daemon says, at the client's border, and saying it again without a daemon.
+"""Saying again what was recorded: a replay stands where a connection would, without a daemon.
 
-`Recorder` stands between the link and a connection and writes down what passes; `Replay` stands
-where a connection would and answers from the recording. The shared session is not recorded: a
-replay keeps one of its own, so that choosing and selecting work as they do anywhere.
+The shared session is not recorded: a replay keeps one of its own, so that choosing and selecting
+work as they do anywhere.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
 
 from circuit_client.answers import Answer
-from circuit_client.call import Call, Received
+from circuit_client.call import Call
 from circuit_client.inflight import Arrived, Folding
-from circuit_protocol.codec import decode_reply, decode_request, encode
+from circuit_protocol.codec import decode_reply, decode_request
 from circuit_protocol.errors import (
     Cancelled,
-    CircuitError,
-    ConnectError,
     InternalError,
     NotFound,
     from_info,
@@ -37,154 +32,19 @@ from circuit_protocol.replies import (
     Texts,
     Welcome,
 )
-from circuit_protocol.requests import AttachSession, Detokenize, Request, Status, UpdateSession
+from circuit_protocol.requests import AttachSession, Detokenize, Status, UpdateSession
 from circuit_protocol.session import SessionPatch, SessionState
-from circuit_protocol.tensors import NUMPY_DTYPES, Frame, Handle
-from circuit_protocol.version import PROTOCOL_VERSION
+from circuit_protocol.tensors import NUMPY_DTYPES, Handle
 from circuit_tui.recording import (
-    Answered,
-    Exchange,
-    Header,
     HeldArray,
     Recording,
-    RecordingWriter,
     digest_of,
     read_recording,
 )
-from circuit_tui.source import Source, Stream
+from circuit_tui.source import Stream
 
 E = TypeVar("E")
 R = TypeVar("R")
-
-#: What a replay answers itself, and a recorder leaves out.
-_OWN: Final = (AttachSession, UpdateSession)
-
-
-# ------------------------------------------------------------------------------------ recording
-
-
-class Recorder:
-    """A source whose answers are written down as they pass."""
-
-    def __init__(self, source: Source, path: Path) -> None:
-        """Record into a new file. Raises FileExistsError rather than write over one."""
-        self._source = source
-        header = Header(
-            protocol=PROTOCOL_VERSION,
-            welcome=encode(source.welcome),
-            endpoint=source.endpoint,
-            recorded_at_s=time.time(),
-        )
-        self._writer = RecordingWriter(path, header)
-        self._last: dict[bytes, tuple[Answered, ...]] = {}
-
-    @property
-    def welcome(self) -> Welcome:
-        """The daemon's."""
-        return self._source.welcome
-
-    @property
-    def endpoint(self) -> str:
-        """The daemon's."""
-        return self._source.endpoint
-
-    @property
-    def is_open(self) -> bool:
-        """The connection's."""
-        return self._source.is_open
-
-    def submit(self, call: Call[E, R]) -> Stream[E, R]:
-        """Ask, and write down what comes."""
-        if isinstance(call.request, _OWN):
-            return self._source.submit(call)
-        return _RecordedStream(self, call, self._source)
-
-    async def aclose(self) -> None:
-        """Hang up; the file is whole."""
-        await self._source.aclose()
-        self._writer.close()
-
-    def keep(
-        self, request: Request, frames: Sequence[Frame], replies: list[Answered], answer: Any
-    ) -> None:
-        """Write one exchange, unless it says the same as the one before to the same question."""
-        digest = digest_of(request, frames)
-        said = tuple(replies)
-        if not said or self._last.get(digest) == said:
-            return
-        self._last[digest] = said
-        held = tuple(_held_arrays(answer)) if isinstance(answer, Answer) else ()
-        self._writer.add(Exchange(digest=digest, request=encode(request), replies=said, held=held))
-
-
-class _RecordedStream(Generic[E, R]):
-    """A request in flight, written down at its end."""
-
-    def __init__(self, recorder: Recorder, call: Call[E, R], source: Source) -> None:
-        self._recorder = recorder
-        self._call = call
-        self._replies: list[Answered] = []
-        self._is_kept = False
-
-        def read_result(received: Received) -> R:
-            self._note(received)
-            return call.read_result(received)
-
-        def read_event(received: Received) -> E | None:
-            self._note(received)
-            return call.read_event(received)
-
-        self._stream = source.submit(replace(call, read_result=read_result, read_event=read_event))
-
-    def _note(self, received: Received) -> None:
-        frames = tuple(bytes(memoryview(frame).cast("B")) for frame in received.frames)
-        self._replies.append(Answered(header=encode(received.reply), frames=frames))
-
-    def __aiter__(self) -> AsyncIterator[E]:
-        return self._stream.__aiter__()
-
-    async def result(self) -> R:
-        """Its end, written down whether it is good or bad."""
-        try:
-            answer = await self._stream.result()
-        except (Cancelled, ConnectError):
-            raise
-        except CircuitError as e:
-            reply = Failed(id="?", error=e.to_info())
-            self._keep([*self._replies, Answered(header=encode(reply))], None)
-            raise
-        self._keep(self._replies, answer)
-        return answer
-
-    def _keep(self, replies: list[Answered], answer: Any) -> None:
-        if not self._is_kept:
-            self._is_kept = True
-            self._recorder.keep(self._call.request, self._call.frames, replies, answer)
-
-    def cancel(self) -> None:
-        """End it early."""
-        self._stream.cancel()
-
-
-def _held_arrays(answer: Answer[Any]) -> list[HeldArray]:
-    found: list[HeldArray] = []
-    for value in answer.held_values():
-        tensor = value.tensor
-        if isinstance(tensor, Handle) and value.is_here:
-            array = np.ascontiguousarray(value.numpy())
-            # A BF16 tensor is float32 by now: what is kept is what is shown.
-            found.append(
-                HeldArray(
-                    handle=tensor.handle,
-                    dtype=array.dtype.str,
-                    shape=array.shape,
-                    data=array.tobytes(),
-                )
-            )
-    return found
-
-
-# --------------------------------------------------------------------------------------- replay
 
 
 class Replay:
@@ -197,22 +57,13 @@ class Replay:
         if not isinstance(welcome, Welcome):
             raise InternalError("a recording begins with a welcome", found=type(welcome).__name__)
         self._recording = recording
-        self._welcome = welcome
-        self._path = path
+        #: What the recorded daemon said of itself.
+        self.welcome = welcome
+        self.endpoint = f"replay of {path.name}"
         self._asked: dict[bytes, int] = {}
         self._session = SessionState(name="replay")
         self._pieces = _pieces(recording)
         self.is_open = True
-
-    @property
-    def welcome(self) -> Welcome:
-        """What the recorded daemon said of itself."""
-        return self._welcome
-
-    @property
-    def endpoint(self) -> str:
-        """Where the recording lies."""
-        return f"replay of {self._path.name}"
 
     def submit(self, call: Call[E, R]) -> Stream[E, R]:
         """Answer what was recorded."""
@@ -231,7 +82,7 @@ class Replay:
                 texts = Texts(id="?", rows=tuple(row for row in rows if row is not None))
                 return _ReplayedStream(call, [texts], (), {})
         if not known and isinstance(request, Status):
-            report = _quiet(self._welcome)
+            report = _quiet(self.welcome)
             return _ReplayedStream(call, [report], (), {})
         if not known:
             error = NotFound(

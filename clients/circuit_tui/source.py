@@ -54,3 +54,16 @@ class Source(Protocol):
     async def aclose(self) -> None:
         """Hang up."""
         ...
+
+
+class Ask(Protocol):
+    """Puts a question to a source: plainly, or so that it is recorded."""
+
+    def __call__(self, source: Source, call: "Call[E, R]") -> Stream[E, R]:
+        """Ask without waiting."""
+        ...
+
+
+def ask_plainly(source: Source, call: "Call[E, R]") -> Stream[E, R]:
+    """Only ask."""
+    return source.submit(call)

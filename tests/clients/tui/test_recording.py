@@ -18,6 +18,7 @@ from circuit_protocol.replies import AnyReply, ForwardResult, Welcome
 from circuit_protocol.session import SessionPatch
 from circuit_protocol.tensors import Frame, Handle, pack
 from circuit_tui import recording
+from circuit_tui.recorder import Recorder
 from circuit_tui.recording import (
     Answered,
     Exchange,
@@ -26,7 +27,7 @@ from circuit_tui.recording import (
     digest_of,
     read_recording,
 )
-from circuit_tui.replay import Recorder, Replay
+from circuit_tui.replay import Replay
 
 WELCOME = Welcome(
     id="h",
@@ -97,10 +98,10 @@ class Stream:
 
 async def test_what_passes_a_recorder_comes_out_of_a_replay(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    recorder = Recorder(Source(), path)
+    recorder = Recorder(path, Source())
     for _ in range(3):  # said again it is the same, and written once
-        await recorder.submit(forward("m", text="ab")).result()
-    await recorder.aclose()
+        await recorder.ask(Source(), forward("m", text="ab")).result()
+    recorder.close()
     assert sum(map(len, read_recording(path).exchanges.values())) == 1
     replay = Replay(path)
     assert replay.welcome == WELCOME
