@@ -1,8 +1,8 @@
 """The server's one connection to the daemon, kept up, and the session that is followed over it.
 
 Following a session is also how a lost line is noticed: that request never ends by itself. When it
-does, the link looks for the daemon again, soon at first, then every two seconds, and says so only
-when something has changed. It starts no daemon unless it was told to.
+does, the link looks for the daemon again, and says so only when something has changed. It starts no
+daemon unless it was told to.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Final
 from circuit_client.aio import AsyncConnection, AsyncStream
 from circuit_client.connecting import connect_async
 from circuit_client.reach import start_daemon
+from circuit_client.upkeep import Upkeep
 from circuit_lsp.errors import as_circuit_error
 from circuit_lsp.messages.daemon import LinkState
 from circuit_protocol.errors import (
@@ -27,8 +28,6 @@ from circuit_protocol.errors import (
 from circuit_protocol.replies import SessionEvent
 from circuit_protocol.session import SessionState
 
-_FIRST_PAUSE_S: Final = 0.2
-_LONGEST_PAUSE_S: Final = 2.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 
 
@@ -73,7 +72,9 @@ class Link:
         self._stream: AsyncStream | None = None
         self._is_off = False
         self._when_lost: list[Callable[[], None]] = []
-        self._again = asyncio.Event()
+        self._upkeep = Upkeep(
+            self._connect, self._use, lost=self._has_lost, missed=self._has_missed
+        )
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,7 +95,7 @@ class Link:
     def start(self) -> None:
         """Begin to look for the daemon."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._upkeep.run())
 
     async def close(self) -> None:
         """Hang up for good."""
@@ -134,45 +135,19 @@ class Link:
 
     async def _retry(self) -> None:
         self._settled.clear()
-        self._again.set()
+        self._upkeep.again()
         if self._stream is not None:
             self._stream.cancel()
         await self._settled.wait()
 
-    # -------------------------------------------------------------------------------- the loop
-
-    async def _run(self) -> None:
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            self._again.clear()
-            if self._is_off:
-                self._stand(Standing("off", "Not connected, as you asked.", "Connect again"))
-                await self._again.wait()
-                continue
-            if self.standing.state in ("connected", "off"):
-                self._stand(Standing("connecting", "Looking for the daemon."))
-            try:
-                connection = await self._connect()
-            except Exception as e:  # this loop must go on, whatever it is
-                self._stand(standing_of(as_circuit_error(e)))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._again.wait(), pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                continue
-            pause_s = _FIRST_PAUSE_S
-            self._connection = connection
-            try:
-                await self._follow(connection)
-            except Exception as e:
-                if not self._is_off:
-                    self._stand(Standing("connecting", "The line to the daemon was lost.", str(e)))
-            finally:
-                self._connection, self._stream, self.session = None, None, None
-                await connection.aclose()
-                for lost in self._when_lost:
-                    lost()
+    # -------------------------------------------------------------------------------- the line
 
     async def _connect(self) -> AsyncConnection:
+        while self._is_off:
+            self._stand(Standing("off", "Not connected, as you asked.", "Connect again"))
+            await self._upkeep.rest()
+        if self.standing.state in ("connected", "off"):
+            self._stand(Standing("connecting", "Looking for the daemon."))
         start, self.start_wanted = self.start_wanted, False
         return await connect_async(
             self.place.endpoint,
@@ -183,18 +158,31 @@ class Link:
             client="circuit lsp",
         )
 
-    async def _follow(self, connection: AsyncConnection) -> None:
+    def _has_missed(self, error: Exception) -> None:
+        self._stand(standing_of(as_circuit_error(error)))
+
+    def _has_lost(self, error: Exception) -> None:
+        if not self._is_off:
+            self._stand(Standing("connecting", "The line to the daemon was lost.", str(error)))
+
+    async def _use(self, connection: AsyncConnection) -> None:
         """Follow the session, and after a `join` the next one, until the line is lost."""
-        while not self._again.is_set():
-            name = self.session_name
-            self._stream = connection.sessions.attach(name)
-            try:
-                async for event in self._stream:
-                    if name != self.session_name:
-                        break
-                    self._take(event)
-            except Cancelled:
-                continue
+        self._connection = connection
+        try:
+            while not self._upkeep.is_due:
+                await self._follow(connection, self.session_name)
+        finally:
+            self._connection, self._stream, self.session = None, None, None
+            for lost in self._when_lost:
+                lost()
+
+    async def _follow(self, connection: AsyncConnection, name: str) -> None:
+        self._stream = connection.sessions.attach(name)
+        with contextlib.suppress(Cancelled):
+            async for event in self._stream:
+                if name != self.session_name:
+                    break
+                self._take(event)
 
     def _take(self, event: SessionEvent) -> None:
         self.session, self.n_attached = event.state, event.attached

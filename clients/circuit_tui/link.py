@@ -10,6 +10,7 @@ something is being waited for) it posts to the app as messages.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 
@@ -29,9 +30,6 @@ R = TypeVar("R")
 
 #: How often the daemon is asked how it does, in seconds; nothing is painted unless that changed.
 _STATUS_EVERY_S: Final = 2.0
-#: How often it is looked at whether the line is up, in seconds: reads a variable, sends nothing.
-_WATCH_EVERY_S: Final = 0.2
-_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0)
 
 Phase = Literal["connecting", "open", "lost", "absent", "refused", "starting"]
 
@@ -141,7 +139,10 @@ class Link:
 
     def open(self) -> None:
         """Begin to connect, and go on trying."""
-        self._spawn(self._keep_connected())
+        from circuit_client.upkeep import Upkeep
+
+        upkeep = Upkeep(self._connect, self._use, lost=self._has_lost, missed=self._has_missed)
+        self._spawn(upkeep.run())
 
     def starting(self) -> None:
         """A daemon is being started; the next attempts will find it."""
@@ -153,90 +154,49 @@ class Link:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
-        if self._source is not None:
-            await self._source.aclose()
 
-    async def _keep_connected(self) -> None:
-        """Connect; and anew whenever what is there now will not have us, until something will."""
-        while True:
-            source = self._source = await self._reach()
-            self._tell(phase="open", endpoint=source.endpoint, error=None)
-            refusal = await self._watch(source)
+    async def _use(self, source: Source) -> None:
+        """Take questions, and follow the session, until the line is lost."""
+        self._source = source
+        self._is_open.set()
+        self._tell(phase="open", endpoint=source.endpoint, welcome=source.welcome, error=None)
+        asking = self._spawn(self._ask_status(source))
+        try:
+            while True:
+                await self._follow_session(source)
+        finally:
+            asking.cancel()
             self._source = None
             self._is_open.clear()
             self._has_joined.clear()
-            self._tell(phase="refused", status=None, error=refusal)
-            await source.aclose()
+            self._tell(status=None, attached=0)
 
-    async def _reach(self) -> Source:
-        from circuit_protocol.errors import CircuitError, ConnectError
+    def _has_lost(self, error: Exception) -> None:
+        self._tell(phase="lost")
 
-        attempt = 0
-        while True:
-            try:
-                return await self._connect()
-            except ConnectError as e:
-                if self.state.phase != "starting":
-                    self._tell(phase="absent", error=e)
-            except (CircuitError, OSError) as e:
-                self._tell(phase="refused", error=_as_error(e))
-            await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
-            attempt += 1
+    def _has_missed(self, error: Exception) -> None:
+        from circuit_protocol.errors import CircuitError, ConnectError, Unavailable
 
-    async def _watch(self, source: Source) -> "CircuitError":
-        """Notice when the line is lost and when it is back, perhaps to another daemon; ends with
-        why, if that one refuses us for good.
-        """
-        following: asyncio.Task[None] | None = None
-        followed: str | None = None  # the daemon whose session that is
-        asked_s = -_STATUS_EVERY_S
-        asking: asyncio.Task[CircuitError | None] | None = None
-        while True:
-            if asking is not None and asking.done():
-                if (refusal := asking.result()) is not None:
-                    if following is not None:
-                        following.cancel()
-                    return refusal
-                asking = None
-            if source.is_open:
-                # One that was killed may be back, as another, before this looks again.
-                if not self._is_open.is_set() or source.welcome.instance != followed:
-                    followed = source.welcome.instance
-                    self._is_open.set()
-                    self._has_joined.clear()
-                    self._tell(phase="open", welcome=source.welcome, error=None)
-                    asked_s = -_STATUS_EVERY_S
-                    if following is not None:
-                        following.cancel()
-                    following = self._spawn(self._follow_session(source))
-            elif self._is_open.is_set():
-                self._is_open.clear()
-                self._has_joined.clear()
-                self._tell(phase="lost", status=None)
-            # Also where the line is lost: the answer says so if it will never be back.
-            if asking is None and time.monotonic() - asked_s >= _STATUS_EVERY_S:
-                asked_s = time.monotonic()
-                asking = self._spawn(self._ask_status(source))
-            await asyncio.sleep(_WATCH_EVERY_S)
+        is_away = isinstance(error, ConnectError | Unavailable)
+        if is_away and self.state.phase in ("starting", "lost"):
+            return  # which says more: one is expected
+        known = error if isinstance(error, CircuitError) else CircuitError(str(error))
+        is_absent = isinstance(error, ConnectError)
+        self._tell(phase="absent" if is_absent else "refused", error=known)
 
-    async def _ask_status(self, source: Source) -> "CircuitError | None":
-        """Ask how the daemon does; the error, if it is one that asking again cannot mend."""
+    async def _ask_status(self, source: Source) -> None:
+        """Ask how the daemon does, now and then."""
         from circuit_client.verbs.daemon import status
-        from circuit_protocol.errors import CircuitError, Forbidden, UnsupportedVersion
+        from circuit_protocol.errors import CircuitError
 
-        asked_s = time.monotonic()
-        try:
-            report = await self.asking(source, status()).result()
-        except (UnsupportedVersion, Forbidden) as e:
-            return e
-        except CircuitError:
-            return None  # the watch notices a line that is lost
-        latency_s = time.monotonic() - asked_s
-        if self.state.latency_s is None:
-            self._tell(status=report, latency_s=latency_s)
-        else:
-            self._tell(status=report)
-        return None
+        while True:
+            asked_s = time.monotonic()
+            # A line that is lost is noticed by what follows the session.
+            with suppress(CircuitError):
+                report = await self.asking(source, status()).result()
+                latency_s = self.state.latency_s or time.monotonic() - asked_s
+                self._tell(status=report, latency_s=latency_s)
+            await asyncio.sleep(_STATUS_EVERY_S)
 
     def _tell(self, **changes: Any) -> None:
         state = replace(self.state, **changes)
@@ -333,9 +293,14 @@ class Link:
                         continue  # asked again when the daemon is back, or of its successor
                     self._deliver(asker, otherwise or self.show_problem, e)
                     return
+                except Cancelled:
+                    if question.is_of_the_daemon_there:
+                        return
+                    continue  # it was held back for a line, and let go with it
                 except UnsupportedVersion:
                     # The link says so, and asks this of the next daemon that will have us.
-                    self._is_open.clear()
+                    if question.source is self._source:
+                        self._is_open.clear()
                     continue
                 finally:
                     stream.cancel()
@@ -343,8 +308,6 @@ class Link:
                     self._tell(latency_s=time.monotonic() - question.at_s)
                 self._deliver(asker, then, answer)
                 return
-        except Cancelled:
-            pass
         except CircuitError as e:
             from circuit_tui.saying import explained
 
@@ -394,14 +357,14 @@ class Link:
             self._pass_on()
 
     async def _follow_session(self, source: Source) -> None:
+        """Follow the session until it is closed. Raises ConnectError when the line is lost."""
         from circuit_client.verbs.sessions import attach
-        from circuit_protocol.errors import CircuitError
 
         self._heard = None
         stream = source.submit(attach(self._session))
         try:
             async for event in stream:
-                self._tell(attached=event.attached)
+                self._tell(attached=event.attached, welcome=source.welcome)
                 if event.closed:
                     continue
                 if event.state.revision > 0:
@@ -410,8 +373,6 @@ class Link:
                     self.share(patch)  # a fresh session looks at what this one does
                 self._has_joined.set()
                 self._pass_on()
-        except CircuitError:
-            self._tell(attached=0)
         finally:
             stream.cancel()
 
@@ -443,9 +404,3 @@ def _merged(older: "SessionPatch", newer: "SessionPatch") -> "SessionPatch":
 
     changed = {field: value for field, value in structs.asdict(newer).items() if value is not UNSET}
     return structs.replace(older, **changed)
-
-
-def _as_error(error: Exception) -> "CircuitError":
-    from circuit_protocol.errors import CircuitError
-
-    return error if isinstance(error, CircuitError) else CircuitError(str(error))

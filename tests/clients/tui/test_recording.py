@@ -1,5 +1,6 @@
 """Recorded sessions: written, read, cut off, damaged, bounded, and answered from."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,18 @@ from circuit_client.call import Call, Received
 from circuit_client.verbs.daemon import status
 from circuit_client.verbs.forward import forward
 from circuit_client.verbs.sessions import attach, update
-from circuit_protocol.codec import encode
+from circuit_protocol.circuit_requests import ShowCircuit
+from circuit_protocol.codec import decode_request, encode
 from circuit_protocol.errors import InvalidRequest, NotFound
 from circuit_protocol.interventions import Values
 from circuit_protocol.limits import DEFAULT_LIMITS
 from circuit_protocol.replies import AnyReply, ForwardResult, Welcome
+from circuit_protocol.requests import ListModels
 from circuit_protocol.session import SessionPatch
 from circuit_protocol.tensors import Frame, Handle, pack
 from circuit_tui import recording
+from circuit_tui.app import CircuitApp
+from circuit_tui.options import Options
 from circuit_tui.recorder import Recorder
 from circuit_tui.recording import (
     Answered,
@@ -28,7 +33,10 @@ from circuit_tui.recording import (
     read_recording,
 )
 from circuit_tui.replay import Replay
+from scripted_daemon import daemon
+from tui_scenes import QUOTE, opened, scripts, until
 
+PLACE = f"{QUOTE.circuit.task}/{QUOTE.summary.sweep}/{QUOTE.summary.label}"
 WELCOME = Welcome(
     id="h",
     version="1.2",
@@ -113,6 +121,29 @@ async def test_what_passes_a_recorder_comes_out_of_a_replay(tmp_path: Path) -> N
     with pytest.raises(NotFound, match="was not asked"):
         await replay.submit(forward("m", text="abc")).result()
     assert (await replay.submit(status()).result()).running == 0
+
+
+async def test_a_recording_goes_on_with_the_daemon_that_comes_after_a_lost_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s"
+    with ExitStack() as first:
+        d = first.enter_context(daemon(tmp_path, scripts()))
+        app = CircuitApp(Options(endpoint=d.endpoint, record=path, color="truecolor"))
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.link.state.status is not None)
+            first.close()
+            await until(pilot, lambda: app.link.state.phase == "lost")
+            with daemon(tmp_path, scripts(), instance="second"):
+                await until(pilot, lambda: app.link.state.phase == "open")
+                app.open_circuit(PLACE)
+                await opened(pilot, app)
+    found = {
+        type(decode_request(exchange.request))
+        for some in read_recording(path).exchanges.values()
+        for exchange in some
+    }
+    assert {ListModels, ShowCircuit} <= found, "asked of the first, and of the second"
 
 
 async def test_a_replay_has_a_session_of_its_own(tmp_path: Path) -> None:

@@ -133,7 +133,6 @@ async def test_a_daemon_that_does_not_answer_is_asked_how_it_does_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "_STATUS_EVERY_S", 0.001)
-    monkeypatch.setattr(link, "_WATCH_EVERY_S", 0.001)
     statuses: list[Any] = []
 
     def silent(request: Any, frames: list) -> Iterator[Out]:
@@ -146,7 +145,7 @@ async def test_a_daemon_that_does_not_answer_is_asked_how_it_does_once(
         d,
     ):
         await opened(pilot, app)
-        for _ in range(3):  # many looks at the line lie between
+        for _ in range(3):
             await pilot.press("space")
             await asked(d, circuit_requests.EditCircuit)
             await pilot.press("u")
