@@ -16,7 +16,6 @@ from circuitd.engine.sparse.lanes import kernels
 from circuitd.engine.sparse.lanes.execute import Blocks, SparseNetwork
 from circuitd.engine.sparse.lanes.layout import lay_out, why_not
 from circuitd.engine.steps import finish
-from circuitd.engine.topk import abs_top_k
 from circuitd.engine.weights import Weights, expected_shapes
 from hurried import hurried
 
@@ -150,29 +149,6 @@ def test_others_may_come_between_after_each_layer_of_a_block_and_change_nothing(
         assert its is not None
         np.testing.assert_array_equal(its[0], differences)
         np.testing.assert_array_equal(its[1], gradient)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    width=st.integers(1, 40),
-    share=st.floats(0, 1),
-    seed=st.integers(0, 2**16),
-    kind=st.integers(0, 3),
-)
-def test_selection_keeps_exactly_what_the_engine_keeps(width, share, seed, kind):
-    rng = np.random.default_rng(seed)
-    k = max(1, int(share * width))
-    x = rng.standard_normal((width, 16)).astype(np.float32)
-    if kind == 1:  # ties
-        x = np.round(x).astype(np.float32)
-    elif kind == 2:  # mostly zeros
-        x *= rng.random(x.shape) < 0.2
-    elif kind == 3:  # very different sizes
-        x *= np.exp(20 * rng.standard_normal(x.shape)).astype(np.float32)
-    expected = abs_top_k(torch.from_numpy(x.T.copy()), k).numpy().T
-    found = x.copy()
-    kernels.keep_largest(found, k, np.empty((5, 16), np.int32), np.empty((3, 16), np.float32))
-    np.testing.assert_array_equal(found, expected)
 
 
 def test_exp_and_gelu_are_exact_to_float32():

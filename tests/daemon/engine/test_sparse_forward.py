@@ -17,10 +17,12 @@ from circuitd.engine.errors import Cancelled
 from circuitd.engine.gpt import forward, forward_from
 from circuitd.engine.plan import Gradient, LogitDifference, Plan, Record
 from circuitd.engine.sites import sites_by_name
+from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.choice import Choice, apply, choose
-from circuitd.engine.sparse.select import keep_largest
+from circuitd.engine.sparse.tiles.attention import attend
 from circuitd.engine.sparse.tiles.blocks import SparseBlocks
 from circuitd.engine.sparse.tiles.matrices import SparseWeights
+from circuitd.engine.sparse.tiles.tiles import Tiles
 from circuitd.engine.weights import Weights
 from small_models import (
     REPRODUCIBLE,
@@ -179,17 +181,51 @@ def test_a_model_in_half_precision_stays_dense():
     assert choose(weights).summary == "dense, since it is in bfloat16 and the kernels take float32"
 
 
-@pytest.mark.parametrize("n_lanes", [16, 24])
-def test_of_tied_magnitudes_the_first_channels_stay(n_lanes):
-    x = np.tile(np.array([1, -2, 2, 2, -1, 0], np.float32)[:, None], (1, n_lanes))
-    keep_largest(x, 2, np.empty((5, n_lanes), np.int32), np.empty((3, n_lanes), np.float32))
-    assert x[:, 0].tolist() == [0, -2, 2, 0, 0, 0]
-    assert (x == x[:, :1]).all()
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    d_head=st.sampled_from((3, 8, 12, 16)),
+    has_sinks=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_what_is_not_a_number_stays_in_its_row_and_in_its_future(lengths, d_head, has_sinks, seed):
+    rng = np.random.default_rng(seed)
+    tokens = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
+    tiles = Tiles.pack(tokens, tuple(lengths))
+    shape = (len(lengths), max(lengths), 3 * 2 * d_head)
+    qkv = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+    sinks = rng.standard_normal(2 if has_sinks else 0).astype(np.float32)
+
+    def attended(values):
+        laid, out = room(tiles.n_tiles, shape[2], 16), room(tiles.n_tiles, shape[2] // 3, 16)
+        tiles.fill(values, laid)
+        for tile in range(tiles.n_tiles):
+            scores = room((tile + 1) * 16, 16)
+            attend(laid, tile, tiles.starts[tile], d_head, sinks, scores, out[tile])
+        return tiles.spread(out)
+
+    whole = attended(qkv)
+    row = int(rng.integers(len(lengths)))
+    position = int(rng.integers(lengths[row]))
+    broken = qkv.clone()
+    broken[row, position] = np.nan
+    found = attended(broken)
+    others = [i for i in range(len(lengths)) if i != row]
+    assert torch.equal(found[others], whole[others])
+    assert torch.equal(found[row, :position], whole[row, :position])
+    assert found[row, position : lengths[row]].isnan().all()
+    for i, length in enumerate(lengths):
+        q, k, v = qkv[i, :length].view(length, 3, 2, d_head).permute(1, 2, 0, 3).double()
+        expected = reference_attention(q, k, v, sinks if has_sinks else None)
+        torch.testing.assert_close(whole[i, :length].double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_infinities_and_nans_end_the_selection_like_any_value():
-    x = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
-    x[3], x[5, ::2], x[7, 4:] = np.inf, np.nan, -np.nan
-    keep_largest(x, 10, np.empty((5, 16), np.int32), np.empty((3, 16), np.float32))
-    assert ((x != 0).sum(0) == 10).all()
-    assert np.isinf(x[3]).all()
+def reference_attention(q, k, v, sinks):
+    """[T, heads * d_head] of queries, keys and values [heads, T, d_head], written out."""
+    n = q.shape[1]
+    scores = q @ k.transpose(1, 2) / q.shape[2] ** 0.5
+    scores = scores.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1), -torch.inf)
+    if sinks is not None:
+        column = torch.from_numpy(sinks).double()[:, None, None].expand(-1, n, 1)
+        scores = torch.cat([scores, column], 2)
+    return (scores.softmax(2)[:, :, :n] @ v).transpose(0, 1).flatten(1)

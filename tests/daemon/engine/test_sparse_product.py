@@ -19,9 +19,14 @@ from circuitd.engine.plan import Gradient, LogitDifference, Plan
 from circuitd.engine.sites import node_sites
 from circuitd.engine.sparse.choice import Choice, apply
 from circuitd.engine.sparse.product import NonzeroProduct
+from circuitd.engine.sparse.rows import sort_rows
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.weights import Matrices, Weights
 from small_models import TINY, configs, random_model, tokens_for
+
+
+def product_of(matrix: np.ndarray, n_threads: int) -> NonzeroProduct:
+    return NonzeroProduct(matrix.shape, sort_rows(Nonzeros.of(matrix)), Threads(n_threads))
 
 
 class Always(NonzeroProduct):
@@ -35,7 +40,9 @@ def on_products(weights: Weights, n_threads: int = 2) -> Weights:
     threads = Threads(n_threads)
 
     def changed(layer):
-        products = [Always(matrix.nonzeros, threads) for matrix in layer.matrices]
+        products = [
+            Always(matrix.shape, sort_rows(matrix.nonzeros), threads) for matrix in layer.matrices
+        ]
         pairs = zip(layer.matrices, products, strict=True)
         return dataclasses.replace(
             layer, matrices=Matrices(*(m.multiplied_by(p, keeps_dense=True) for m, p in pairs))
@@ -56,7 +63,7 @@ def test_a_product_and_its_gradient_equal_the_dense_ones(shape, n_tokens, densit
     rng = np.random.default_rng(seed)
     matrix = rng.standard_normal(shape).astype(np.float32)
     matrix[rng.random(shape) >= density] = 0
-    product = NonzeroProduct(Nonzeros.of(matrix), Threads(n_threads))
+    product = product_of(matrix, n_threads)
     bias = torch.from_numpy(rng.standard_normal(shape[0]).astype(np.float32))
     x = torch.from_numpy(rng.standard_normal((2, n_tokens, shape[1])).astype(np.float32))
     weight = torch.from_numpy(matrix)
@@ -106,7 +113,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
     matrix = np.random.default_rng(0).standard_normal((300, 200)).astype(np.float32)
     x = torch.randn(9, 200, generator=torch.Generator().manual_seed(0))
     for part in (x, x[:1]):
-        runs = [NonzeroProduct(Nonzeros.of(matrix), Threads(n))(part, None) for n in (1, 2, 5)]
+        runs = [product_of(matrix, n)(part, None) for n in (1, 2, 5)]
         assert all(torch.equal(run, runs[0]) for run in runs)
 
 
@@ -118,7 +125,7 @@ def test_it_is_used_where_the_dense_product_would_read_far_more(density, n_token
     n = round(density * 2048 * 512)
     flat = np.zeros(2048 * 512, np.float32)
     flat[np.random.default_rng(0).permutation(flat.size)[:n]] = 1
-    product = NonzeroProduct(Nonzeros.of(flat.reshape(2048, 512)), Threads(2))
+    product = product_of(flat.reshape(2048, 512), 2)
     assert product.is_faster(n_tokens) is expected
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitd.engine.nonzeros import Nonzeros
 from circuitd.engine.sparse.jit import jit
+from circuitd.engine.sparse.rows import Rows
 from circuitd.engine.sparse.threads import Threads
 
 Array = np.ndarray[Any, Any]
@@ -34,13 +34,13 @@ _MIN_SHARED: Final = 1 << 15
 
 
 class NonzeroProduct:
-    """Multiplies by `nonzeros` [n_out, n_in], float32 on the CPU. Re-entrant."""
+    """Multiplies by a matrix of `shape` [n_out, n_in], float32 on the CPU. Re-entrant."""
 
-    def __init__(self, nonzeros: Nonzeros, threads: Threads) -> None:
-        self._nonzeros, self._threads = nonzeros, threads
-        n_out, n_in = nonzeros.shape
-        self._n_entries = max(1, n_out * n_in)
-        self._density = len(nonzeros.values) / self._n_entries
+    def __init__(self, shape: tuple[int, int], rows: Rows, threads: Threads) -> None:
+        self._rows, self._threads = rows, threads
+        self._n_out, self._n_in = shape
+        self._n_entries = max(1, self._n_out * self._n_in)
+        self._density = len(rows.values) / self._n_entries
 
     @property
     def nbytes(self) -> int:
@@ -60,33 +60,33 @@ class NonzeroProduct:
 
     def forward(self, x: Array) -> Array:
         """W x of each row of `x` [n, n_in]: [n, n_out]."""
-        w, out = self._nonzeros, np.empty((len(x), self._nonzeros.shape[0]), np.float32)
+        out = np.empty((len(x), self._n_out), np.float32)
         # Few tokens are shared out by rows of the matrix, many by token.
         by_token = len(x) >= self._threads.n
-        parts = self._parts(len(x) if by_token else w.shape[0], len(x))
+        parts = self._parts(len(x) if by_token else self._n_out, len(x))
 
         def some(number: int, _: int) -> None:
             tokens = parts[number] if by_token else (0, len(x))
-            rows = (0, w.shape[0]) if by_token else parts[number]
-            _multiply(x, w.starts, w.columns, w.values, *tokens, *rows, out)
+            rows = (0, self._n_out) if by_token else parts[number]
+            _multiply(x, self._rows, *tokens, *rows, out)
 
         self._threads.share(some, len(parts))
         return out
 
     def backward(self, grad: Array) -> Array:
         """W^T g of each row of `grad` [n, n_out]: [n, n_in]."""
-        w, out = self._nonzeros, np.zeros((len(grad), self._nonzeros.shape[1]), np.float32)
+        out = np.zeros((len(grad), self._n_in), np.float32)
         parts = self._parts(len(grad), len(grad))
 
         def some(number: int, _: int) -> None:
-            _multiply_transposed(grad, w.starts, w.columns, w.values, *parts[number], out)
+            _multiply_transposed(grad, self._rows, *parts[number], out)
 
         self._threads.share(some, len(parts))
         return out
 
     def _parts(self, n: int, n_tokens: int) -> list[tuple[int, int]]:
         """0 .. n cut for the threads."""
-        is_shared = len(self._nonzeros.values) * n_tokens >= _MIN_SHARED
+        is_shared = len(self._rows.values) * n_tokens >= _MIN_SHARED
         at = np.linspace(0, n, (self._threads.n if is_shared else 1) + 1).astype(int).tolist()
         return list(itertools.pairwise(at))
 
@@ -114,9 +114,7 @@ def _by_rows(multiply: Callable[[Array], Array], x: Tensor) -> Tensor:
 @jit
 def _multiply(
     x: Array,
-    starts: Array,
-    columns: Array,
-    values: Array,
+    rows: Rows,
     first_token: int,
     last_token: int,
     first_row: int,
@@ -125,27 +123,21 @@ def _multiply(
 ) -> None:
     for token in range(first_token, last_token):
         source, to = x[token], out[token]
-        for row in range(first_row, last_row):
+        for i in range(first_row, last_row):
             total = np.float32(0)
-            for at in range(starts[row], starts[row + 1]):
-                total += values[at] * source[columns[at]]
-            to[row] = total
+            for at in range(rows.starts[i], rows.starts[i + 1]):
+                total += rows.values[at] * source[rows.columns[at]]
+            to[rows.order[i]] = total
 
 
 @jit
 def _multiply_transposed(
-    grad: Array,
-    starts: Array,
-    columns: Array,
-    values: Array,
-    first_token: int,
-    last_token: int,
-    out: Array,
+    grad: Array, rows: Rows, first_token: int, last_token: int, out: Array
 ) -> None:
     for token in range(first_token, last_token):
         source, to = grad[token], out[token]
-        for row in range(source.shape[0]):
-            here = source[row]
+        for i in range(rows.order.shape[0]):
+            here = source[rows.order[i]]
             if here != np.float32(0):  # most are, after AbsTopK
-                for at in range(starts[row], starts[row + 1]):
-                    to[columns[at]] += values[at] * here
+                for at in range(rows.starts[i], rows.starts[i + 1]):
+                    to[rows.columns[at]] += rows.values[at] * here

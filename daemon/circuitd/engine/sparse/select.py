@@ -1,239 +1,271 @@
-"""AbsTopK on a block of lanes: keep the k largest magnitudes of every lane, zero the rest.
+"""AbsTopK on lanes: keep the k largest magnitudes of every lane, zero the rest.
 
 The same choice as `engine.topk`, ties included: among equal magnitudes the first channels stay.
+
+The bit patterns of magnitudes order like integers, and their upper halves say nearly all: a copy of
+these is a quarter of the work to look through, two channels in one lane of a vector. Counting how
+many reach a guess narrows the place of the k-th largest until few candidates are left; these are
+gathered with all their bits, and among them it is bisected.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from circuitd.engine.sparse.jit import jit, jit_inline
+from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.jit import jit
+from circuitd.engine.sparse.vectors import (
+    LANES,
+    any_of,
+    bits,
+    bits_of,
+    floats,
+    halves,
+    larger,
+    load,
+    lowest_bit,
+    ones,
+    splat,
+    store,
+    store_at,
+    to_floats,
+    where,
+    whole,
+)
 
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
-#: Lanes of a tile: a cache line, and a vector register of AVX-512.
-TILE: Final = 16
-_SIGN: Final = np.int32(0x7FFFFFFF)
-_ONE: Final = np.int32(1)
-_ZERO: Final = np.int32(0)
-#: Guesses of `keep_largest` before it bisects.
-_N_GUESSES: Final = 30
+_MAGNITUDE: Final = np.int32(0x7FFFFFFF)
+_UPPER: Final = np.int32(0x7FFF0000)
+#: Rows of upper halves that are counted before a count might not fit its own half.
+_MOST_ROWS: Final = 1 << 14
+#: So many of a lane are few.
+_FEW: Final = 64
+#: Aiming so far beside the k-th largest, in turns above and below, soon leaves few in between.
+_ASIDE: Final = _F(_FEW / 4)
+#: Guesses before it bisects: values that lie very unevenly are not worth more.
+_N_GUESSES: Final = 12
+
+
+class Selection(NamedTuple):
+    """What the selection of sixteen lanes writes down."""
+
+    halves: Array  # int32 [channels / 2, LANES]: upper halves of two channels' magnitudes
+    candidates: Array  # int32 [_FEW, LANES]
+    lanes: Array  # int32 [4, LANES]
+
+
+def make_selection(widest: int) -> Selection:
+    """Room for at most `widest` channels."""
+    return Selection(
+        room((widest + 1) // 2, LANES, dtype=np.int32),
+        room(_FEW, LANES, dtype=np.int32),
+        room(4, LANES, dtype=np.int32),
+    )
 
 
 @jit
-def keep_largest(x: Array, k: int, integers: Array, floats: Array) -> None:
+def keep_largest(x: Array, k: int, room: Selection) -> None:
     """Zero all but the `k` largest magnitudes of every lane of `x` [width, lanes], in place.
 
-    The k-th largest is found as a threshold: guess, count how many entries reach it, and guess
-    again by regula falsi between the counts on either side (Illinois rule: the side that stays
-    counts half); 16 lanes need about 12 guesses where bisecting the bit patterns needs 21. After
-    `_N_GUESSES` it bisects, which ends whatever the values. Among equal magnitudes the first
-    channels stay, as in `engine.topk`. `integers`: int32 [5, lanes], `floats`: [3, lanes].
+    At least sixteen lanes. What is not a number is larger than every number. `room` serves any
+    width up to its own, one call at a time.
     """
     width, n_lanes = x.shape
     if k >= width:
         return
-    bits = x.view(np.int32)  # without its sign, ordered like the magnitude
-    low, high, middle = integers[0], integers[1], integers[2]
-    count, at_low = integers[3], integers[4]
-    is_tile = n_lanes == TILE  # loops of known length are twice as fast
-    if is_tile:
-        _bracket_tile(x, k, low, high, middle, at_low, floats)
-    else:
-        _bracket_lanes(x, k, low, high, middle, at_low, floats)
-    # Invariant: count(>= low) = at_low >= k and count(>= high) < k.
-    widest, n_guesses = np.int32(2), 0
-    while widest > 1:
-        if is_tile:
-            _count_tile(bits, middle, count)
-        else:
-            _count_lanes(bits, middle, count)
+    for lane in range(0, n_lanes, LANES):
+        # The last sixteen may overlap those before: what was kept there stays.
+        _keep_largest(x, min(lane, n_lanes - LANES), k, room)
+
+
+@jit
+def _keep_largest(x: Array, lane: int, k: int, room: Selection) -> None:
+    """The sixteen lanes from `lane` on."""
+    width, patterns, one = x.shape[0], x.view(np.int32), splat(1)
+    low, high, at_low, at_high = _narrow(x, lane, k, room.halves)
+    # Where exactly k reach `low`, nothing is left to find.
+    is_open = at_low > splat(k)
+    between = where(is_open, at_low - at_high, splat(0))
+    n_rows = 0
+    if not any_of(between > splat(_FEW)):
+        n_rows = _gather(patterns, lane, low, where(is_open, high, low), room)
+    # All bits now. There is no room for the one above the largest that is not a number.
+    high = where(high == splat(0x8000), splat(_MAGNITUDE), high << splat(16))
+    low = low << splat(16)
+    high = where(is_open, high, low + one)
+    if n_rows > 0:
+        low, at_low = _bisect(room.candidates, n_rows, 0, k, low, high, at_low, at_high)
+    elif any_of(is_open):
+        low, at_low = _bisect(patterns, width, lane, k, low, high, at_low, splat(0))
+    below = low - one
+    for channel in range(width):
+        value = load(patterns, channel, lane)
+        store(value & ones((value & splat(_MAGNITUDE)) > below), patterns, channel, lane)
+    has_surplus = (at_low > splat(k)) & (low > splat(0))
+    if any_of(has_surplus):
+        store(low, room.lanes, 0, 0)
+        store(where(has_surplus, at_low - splat(k), splat(0)), room.lanes, 1, 0)
+        _drop_last(patterns, lane, room.lanes)
+
+
+@jit
+def _narrow(x: Array, lane: int, k: int, upper: Array) -> Any:
+    """Bounds of the upper half of each k-th largest magnitude, and how many entries reach them:
+    at least k reach `low` and fewer `high`. Writes the upper halves to `upper`.
+
+    Guesses by regula falsi between the counts at both bounds (Illinois rule: a bound that stays
+    counts half), the first one from the mean magnitude.
+    """
+    width = x.shape[0]
+    n_rows, wanted, one, half = (width + 1) // 2, splat(k), splat(1), splat(_F(0.5))
+    total, most = _take_upper(x, lane, upper)
+    low, high, at_low, at_high = splat(0), most + one, splat(width), splat(0)
+    over_low, over_high = to_floats(at_low - wanted) + half, to_floats(at_high - wanted) + half
+    side = splat(0)
+    guess = bits(total * splat(_F(1.4) / _F(width))) >> splat(16)  # of a quarter kept, about there
+    n_guesses = 0
+    while True:
+        middle = larger(low + one, where(guess < high, guess, high - one))
+        count = _count_upper(upper, n_rows, middle - one)
         n_guesses += 1
+        is_enough = count >= wanted
+        over = to_floats(count - wanted) + half
+        weight_low = where(side < splat(0), half, splat(_F(1)))
+        weight_high = where(side > splat(0), half, splat(_F(1)))
+        over_low = where(is_enough, over, over_low * weight_low)
+        over_high = where(is_enough, over_high * weight_high, over)
+        side = where(is_enough, one, splat(-1))
+        low, at_low = where(is_enough, middle, low), where(is_enough, count, at_low)
+        high, at_high = where(is_enough, high, middle), where(is_enough, at_high, count)
+        is_wide = (high - low > one) & (at_low - at_high > splat(_FEW))
+        if not any_of(is_wide & (at_low > wanted)):
+            return low, high, at_low, at_high
         if n_guesses < _N_GUESSES:
-            widest = _guess(k, n_lanes, low, high, middle, count, at_low, floats)
+            aside = where(is_enough, splat(-_ASIDE), splat(_ASIDE))
+            aside = larger(over_high * half, where(aside < over_low * half, aside, over_low * half))
+            a, b = floats(low << splat(16)), floats(high << splat(16))
+            guess = bits(a + (b - a) * ((over_low - aside) / (over_low - over_high))) >> splat(16)
         else:
-            widest = _halve(k, n_lanes, low, high, middle, count, at_low)
-    if is_tile:
-        _clear_tile(bits, low)
-    else:
-        _clear_lanes(bits, low)
-    for lane in range(n_lanes):
-        surplus = at_low[lane] - k if low[lane] > 0 else 0
-        channel = width - 1
-        while surplus > 0:
-            if (bits[channel, lane] & _SIGN) == low[lane]:
-                bits[channel, lane] = 0
+            guess = low + ((high - low) >> one)
+
+
+@jit
+def _take_upper(x: Array, lane: int, upper: Array) -> Any:
+    """Write the upper halves of all magnitudes; the sum of the magnitudes, and the largest half.
+
+    A last channel without a pair has zeros beside it, which reach no guess.
+    """
+    patterns, width = x.view(np.int32), x.shape[0]
+    total, most, magnitude = splat(_F(0)), halves(splat(0)), splat(_MAGNITUDE)
+    for row in range(width // 2):
+        a = load(patterns, 2 * row, lane) & magnitude
+        b = load(patterns, 2 * row + 1, lane) & magnitude
+        both = (a >> splat(16)) | (b & splat(_UPPER))
+        store(both, upper, row, 0)
+        total += floats(a) + floats(b)
+        most = larger(most, halves(both))
+    if width % 2 == 1:
+        a = load(patterns, width - 1, lane) & magnitude
+        store(a >> splat(16), upper, width // 2, 0)
+        total += floats(a)
+        most = larger(most, halves(a >> splat(16)))
+    first, second = _apart(most)
+    return total, larger(first, second)
+
+
+@jit
+def _apart(both: Any) -> Any:
+    """The low and the high half of each lane's integer, as integers."""
+    return (whole(both) << splat(16)) >> splat(16), whole(both) >> splat(16)
+
+
+@jit
+def _twice(x: Any) -> Any:
+    """Integers from -1 to 2 ** 15 - 1 in both halves."""
+    return halves(x | (x << splat(16)))
+
+
+@jit
+def _count_upper(upper: Array, n_rows: int, below: Any) -> Any:
+    """How many upper halves of each lane are more than `below`."""
+    total, less = splat(0), _twice(below)
+    for first in range(0, n_rows, _MOST_ROWS):
+        count = halves(splat(0))
+        for row in range(first, min(first + _MOST_ROWS, n_rows)):
+            count -= ones(halves(load(upper, row, 0)) > less)
+        a, b = _apart(count)
+        total += a + b
+    return total
+
+
+@jit
+def _gather(patterns: Array, lane: int, low: Any, high: Any, room: Selection) -> int:
+    """All bits of the magnitudes whose upper half is at least `low` and below `high`, each lane's
+    one below the other; how many rows that makes.
+    """
+    width, number = patterns.shape[0], room.lanes[2]
+    store_at(splat(0), number, 0)
+    for row in range(_FEW):
+        store(splat(0), room.candidates, row, 0)
+    below, most = _twice(low - splat(1)), _twice(high - splat(1))
+    for row in range((width + 1) // 2):
+        upper = halves(load(room.halves, row, 0))
+        found = bits_of((upper > below) & (upper <= most))
+        while found != 0:
+            place = lowest_bit(found)
+            found &= found - np.uint64(1)
+            channel, its_lane = 2 * row + (place & 1), place >> 1
+            if channel < width:
+                value = patterns[channel, lane + its_lane] & _MAGNITUDE
+                room.candidates[number[its_lane], its_lane] = value
+                number[its_lane] += 1
+    n_rows = 0
+    for its_lane in range(LANES):
+        n_rows = max(n_rows, number[its_lane])
+    return n_rows
+
+
+@jit
+def _bisect(
+    values: Array,
+    n_rows: int,
+    lane: int,
+    k: int,
+    low: Any,
+    high: Any,
+    at_low: Any,
+    beyond: Any,
+) -> Any:
+    """The k-th largest magnitude of each lane and how many reach it, between `low` and `high`.
+
+    Counts in `values`; `beyond` entries that are not there reach every guess.
+    """
+    wanted, one, magnitude = splat(k), splat(1), splat(_MAGNITUDE)
+    while any_of(high - low > one):
+        # Few entries are smaller than every number but zero; where it is among them, it is zero.
+        middle = where(low == splat(0), one, low + ((high - low) >> one))
+        below, count = middle - one, beyond
+        for row in range(n_rows):
+            value = load(values, row, lane)
+            count -= ones((value & magnitude) > below)
+        is_enough = count >= wanted
+        low, at_low = where(is_enough, middle, low), where(is_enough, count, at_low)
+        high = where(is_enough, where(count == wanted, middle + one, high), middle)
+    return low, at_low
+
+
+@jit
+def _drop_last(patterns: Array, lane: int, of_lanes: Array) -> None:
+    """Zero the last entries of magnitude of_lanes[0], of_lanes[1] of them in each lane."""
+    for i in range(LANES):
+        least, surplus = of_lanes[0, i], of_lanes[1, i]
+        channel = patterns.shape[0] - 1
+        while surplus > 0 and channel >= 0:
+            if (patterns[channel, lane + i] & _MAGNITUDE) == least:
+                patterns[channel, lane + i] = 0
                 surplus -= 1
             channel -= 1
-
-
-@jit_inline
-def _bracket(
-    x: Array,
-    n_lanes: int,
-    k: int,
-    low: Array,
-    high: Array,
-    middle: Array,
-    at_low: Array,
-    floats: Array,
-) -> None:
-    """Begin with everything above zero, and a guess from the mean magnitude."""
-    width = x.shape[0]
-    bits, total = x.view(np.int32), floats[0]
-    for lane in range(n_lanes):
-        total[lane] = _F(0)
-        high[lane] = _ZERO
-    by_four = width - width % 4
-    for channel in range(0, by_four, 4):
-        a, b, c, d = x[channel], x[channel + 1], x[channel + 2], x[channel + 3]
-        e, f, g, h = bits[channel], bits[channel + 1], bits[channel + 2], bits[channel + 3]
-        for lane in range(n_lanes):
-            total[lane] += (abs(a[lane]) + abs(b[lane])) + (abs(c[lane]) + abs(d[lane]))
-            # As integers: not even a NaN is above the bracket.
-            most = max(max(e[lane] & _SIGN, f[lane] & _SIGN), max(g[lane] & _SIGN, h[lane] & _SIGN))
-            high[lane] = max(high[lane], most)
-    for channel in range(by_four, width):
-        row, row_bits = x[channel], bits[channel]
-        for lane in range(n_lanes):
-            total[lane] += abs(row[lane])
-            high[lane] = max(high[lane], row_bits[lane] & _SIGN)
-    first_guess = _F(1.4) / _F(width)  # of a quarter kept, about there
-    over_low, over_high, last_side = floats[0], floats[1], floats[2]
-    for lane in range(n_lanes):
-        top = np.int32(high[lane] + _ONE)
-        guess = np.float32(total[lane] * first_guess).view(np.int32)
-        low[lane] = 0
-        high[lane] = top
-        middle[lane] = max(_ONE, min(guess, np.int32(top - _ONE)))
-        at_low[lane] = width
-        over_low[lane] = _F(width - k) + _F(0.5)
-        over_high[lane] = _F(0.5 - k)
-        last_side[lane] = _F(1)
-
-
-@jit_inline
-def _count(bits: Array, n_lanes: int, least: Array, count: Array) -> None:
-    """How many entries of each lane reach `least`, into `count`."""
-    width = bits.shape[0]
-    for lane in range(n_lanes):
-        count[lane] = _ZERO
-    by_eight = width - width % 8
-    for channel in range(0, by_eight, 8):  # so that `count` is loaded and stored once for eight
-        a, b, c, d = bits[channel], bits[channel + 1], bits[channel + 2], bits[channel + 3]
-        e, f, g, h = bits[channel + 4], bits[channel + 5], bits[channel + 6], bits[channel + 7]
-        for lane in range(n_lanes):
-            t = least[lane]
-            some = np.int32((a[lane] & _SIGN) >= t) + np.int32((b[lane] & _SIGN) >= t)
-            some += np.int32((c[lane] & _SIGN) >= t) + np.int32((d[lane] & _SIGN) >= t)
-            some += np.int32((e[lane] & _SIGN) >= t) + np.int32((f[lane] & _SIGN) >= t)
-            some += np.int32((g[lane] & _SIGN) >= t) + np.int32((h[lane] & _SIGN) >= t)
-            count[lane] += np.int32(some)
-    for channel in range(by_eight, width):
-        row = bits[channel]
-        for lane in range(n_lanes):
-            count[lane] += np.int32((row[lane] & _SIGN) >= least[lane])
-
-
-@jit_inline
-def _clear(bits: Array, n_lanes: int, least: Array) -> None:
-    """Zero what does not reach `least`, without a branch, so that it vectorises."""
-    for channel in range(bits.shape[0]):
-        row = bits[channel]
-        for lane in range(n_lanes):
-            row[lane] = row[lane] & -np.int32((row[lane] & _SIGN) >= least[lane])
-
-
-@jit
-def _bracket_tile(
-    x: Array, k: int, low: Array, high: Array, middle: Array, at_low: Array, floats: Array
-) -> None:
-    _bracket(x, TILE, k, low, high, middle, at_low, floats)
-
-
-@jit
-def _bracket_lanes(
-    x: Array, k: int, low: Array, high: Array, middle: Array, at_low: Array, floats: Array
-) -> None:
-    _bracket(x, x.shape[1], k, low, high, middle, at_low, floats)
-
-
-@jit
-def _count_tile(bits: Array, least: Array, count: Array) -> None:
-    _count(bits, TILE, least, count)
-
-
-@jit
-def _count_lanes(bits: Array, least: Array, count: Array) -> None:
-    _count(bits, bits.shape[1], least, count)
-
-
-@jit
-def _clear_tile(bits: Array, least: Array) -> None:
-    _clear(bits, TILE, least)
-
-
-@jit
-def _clear_lanes(bits: Array, least: Array) -> None:
-    _clear(bits, bits.shape[1], least)
-
-
-@jit
-def _guess(
-    k: int,
-    n_lanes: int,
-    low: Array,
-    high: Array,
-    middle: Array,
-    count: Array,
-    at_low: Array,
-    floats: Array,
-) -> np.int32:
-    """Move one side of each lane's bracket to `middle`, guess the next one; the widest bracket."""
-    over_low, over_high, last_side = floats[0], floats[1], floats[2]
-    widest = _ZERO
-    for lane in range(n_lanes):
-        here, reached, side = middle[lane], count[lane], last_side[lane]
-        enough = reached >= k
-        over = _F(reached - np.int32(k)) + _F(0.5)
-        stays_low = over_low[lane] * (_F(0.5) if side < _F(0) else _F(1))
-        stays_high = over_high[lane] * (_F(0.5) if side > _F(0) else _F(1))
-        at_bottom = over if enough else stays_low
-        at_top = stays_high if enough else over
-        bottom = here if enough else low[lane]
-        above = high[lane] if enough else here
-        # Exactly k reach it: nothing is left to find in this lane.
-        top = np.int32(here + _ONE) if reached == k else above
-        last_side[lane] = _F(1) if enough else _F(-1)
-        over_low[lane] = at_bottom
-        over_high[lane] = at_top
-        low[lane] = bottom
-        high[lane] = top
-        at_low[lane] = reached if enough else at_low[lane]
-        widest = max(widest, np.int32(top - bottom))
-        a, b = np.int32(bottom).view(np.float32), np.int32(top).view(np.float32)
-        guess = np.float32(a + (b - a) * (at_bottom / (at_bottom - at_top)))
-        bounded = min(guess.view(np.int32), np.int32(top - _ONE))
-        middle[lane] = max(np.int32(bottom + _ONE), bounded)
-    return widest
-
-
-@jit
-def _halve(
-    k: int, n_lanes: int, low: Array, high: Array, middle: Array, count: Array, at_low: Array
-) -> np.int32:
-    """Move one side of each lane's bracket to `middle`, then halve it; the widest bracket."""
-    widest = _ZERO
-    for lane in range(n_lanes):
-        here, reached = middle[lane], count[lane]
-        enough = reached >= k
-        above = high[lane] if enough else here
-        high[lane] = np.int32(here + _ONE) if reached == k else above
-        low[lane] = here if enough else low[lane]
-        at_low[lane] = reached if enough else at_low[lane]
-        widest = max(widest, np.int32(high[lane] - low[lane]))
-        middle[lane] = np.int32(low[lane] + ((high[lane] - low[lane]) >> _ONE))
-    return widest

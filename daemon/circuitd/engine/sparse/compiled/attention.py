@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from circuitd.engine.sparse.compiled.plan import Heads, Shape
-from circuitd.engine.sparse.jit import exp, jit, jit_reduce
+from circuitd.engine.sparse.functions import exp
+from circuitd.engine.sparse.jit import jit, jit_reduce
 from circuitd.engine.sparse.lanes.attention import attention_pattern
 
 Array = np.ndarray[Any, Any]

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.jit import exp, jit
+from circuitd.engine.sparse.functions import exp
+from circuitd.engine.sparse.jit import jit
 
 Array = np.ndarray[Any, Any]
 

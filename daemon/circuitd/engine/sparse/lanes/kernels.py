@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.jit import exp, jit, jit_reduce, normal_tail
+from circuitd.engine.sparse.functions import exp, normal_tail
+from circuitd.engine.sparse.jit import jit, jit_reduce
 from circuitd.engine.sparse.lanes.attention import attend, attend_backward, attention_pattern
 from circuitd.engine.sparse.select import keep_largest
 
@@ -50,11 +51,13 @@ def rms_norm(x: Array, gain: Array, eps: float, inverse: Array, out: Array) -> N
 
 @jit
 def rms_norm_backward(
-    x: Array, gain: Array, inverse: Array, grad_out: Array, scratch: Array, grad_x: Array
+    x: Array, gain: Array, inverse: Array, grad_out: Array, along: Array, grad_x: Array
 ) -> None:
-    """Add to `grad_x` what `grad_out` [width or more, lanes] says about the norm's input `x`."""
+    """Add to `grad_x` what `grad_out` [width or more, lanes] says about the norm's input `x`.
+
+    `along` [lanes] is scratch.
+    """
     width, n_lanes = x.shape
-    along = scratch[0]
     for lane in range(n_lanes):
         along[lane] = _F(0)
     for channel in range(width):

@@ -121,7 +121,7 @@ def forward_block(
             kept = s.attn_q if part == 0 else (s.attn_k if part == 1 else s.attn_v)
             rows = slice(part * s.d_attn, (part + 1) * s.d_attn)
             first = node + qkv_at(s, part)
-            keep_largest(work.qkv[at, rows], kept, work.integers, work.scratch)
+            keep_largest(work.qkv[at, rows], kept, work.selection)
             gate(
                 work.qkv[at, rows], gates[first : first + s.d_attn],
                 ablated[first : first + s.d_attn], work.gated_qkv[rows],
@@ -151,7 +151,7 @@ def forward_block(
         )  # fmt: skip
         cut(i, 2, cuts, cut_weights, cut_fills, gated, pre)
         activate(pre, s.is_gelu, pre, work.slope[at])
-        keep_largest(pre, s.mlp_neuron, work.integers, work.scratch)
+        keep_largest(pre, s.mlp_neuron, work.selection)
         node += s.d_in
         g = gates[node : node + s.d_mlp]
         gated_mlp = work.gated[: s.d_mlp]
@@ -233,7 +233,7 @@ def _norm_in(
     for channel in range(s.d_in - s.d_model):
         for lane in range(out.shape[1]):
             out[s.d_model + channel, lane] = net.positions[half, positions[lane], channel]
-    keep_largest(out, kept, work.integers, work.scratch)
+    keep_largest(out, kept, work.selection)
 
 
 @jit_exact
@@ -249,7 +249,7 @@ def _add(
 ) -> None:
     """What a half block writes: `to` = stream[at] + gated AbsTopK of `delta`."""
     d = delta.shape[0]
-    keep_largest(delta, kept, work.integers, work.scratch)
+    keep_largest(delta, kept, work.selection)
     gated = work.gated[:d]
     gate(delta, gates[first : first + d], ablated[first : first + d], gated)
     before = work.stream[at]

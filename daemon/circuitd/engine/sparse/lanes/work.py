@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.lanes.layout import Sizes
+from circuitd.engine.sparse.select import Selection, make_selection
 
 Array = np.ndarray[Any, Any]
 
@@ -34,8 +36,8 @@ class Work(NamedTuple):
     grad_next: Array  # [widest, lanes]
     grad_qkv: Array  # [3 * d_attn, lanes]
     grad_stream: Array  # [d, lanes]
-    scratch: Array  # [3, lanes]
-    integers: Array  # int32 [5, lanes]
+    scratch: Array  # [lanes]
+    selection: Selection
     ones: Array  # [widest]
 
 
@@ -45,9 +47,6 @@ def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> W
     halves = 2 * layers + 1
     d, d_in, d_attn, d_mlp = sizes.d_model, sizes.d_in, sizes.d_attn, sizes.d_mlp
     widest = max(d_in, 3 * d_attn, d_mlp)
-
-    def room(*shape: int) -> Array:
-        return np.empty(shape, np.float32)
 
     return Work(
         stream=room(halves, d, n_lanes),
@@ -68,7 +67,7 @@ def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> W
         grad_next=room(widest if keeps_layers else 0, n_lanes),
         grad_qkv=room(3 * d_attn if keeps_layers else 0, n_lanes),
         grad_stream=room(d, n_lanes),
-        scratch=room(3, n_lanes),
-        integers=np.empty((5, n_lanes), np.int32),
+        scratch=room(n_lanes),
+        selection=make_selection(widest),
         ones=np.ones(widest, np.float32),
     )

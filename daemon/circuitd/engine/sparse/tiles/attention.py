@@ -1,173 +1,168 @@
-"""Causal attention of one sequence and some of its heads, sixteen queries at a time.
+"""Causal attention of a tile of queries, sixteen side by side, to the tokens before them.
 
-Each tile of queries meets only the keys before its end. Scores of a tile against all its keys
-[keys, TILE] fit the first-level cache; the softmax runs along keys, so every step is lane by lane.
+A tile's keys are those of all tiles from where the first of its rows begins. Scores of a head
+[keys, lanes] fit the first-level cache; the softmax runs along keys, so every step is lane by lane.
 A sink is one more key with logit `sink` and value zero.
+
+Where a tile of keys holds some that not every query sees (of another row, or of its future), they
+are left out by a mask, not weighed by zero: a token's result never depends on them, whatever they
+are.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.jit import exp, jit
-from circuitd.engine.sparse.select import TILE
-from circuitd.engine.sparse.tiles.aligned import room
+from circuitd.engine.sparse.functions import exp_of_lanes
+from circuitd.engine.sparse.jit import jit
+from circuitd.engine.sparse.vectors import (
+    LANES,
+    lane_numbers,
+    larger,
+    load,
+    load_at,
+    splat,
+    store,
+    where,
+)
 
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
-
-
-class Scratch(NamedTuple):
-    """Room for one head at a time; what pads `d_head` or the tokens to whole tiles stays zero."""
-
-    queries: Array  # [d_head padded, TILE]
-    keys: Array  # [tokens padded, d_head padded]
-    values: Array  # [d_head, tokens padded]
-    scores: Array  # [tokens padded, TILE]
-    total: Array  # [TILE]
-    out: Array  # [d_head, TILE]
-
-
-def make_scratch(n_tokens: int, d_head: int) -> Scratch:
-    """Room for sequences of at most `n_tokens`."""
-    n, d = (-(-size // TILE) * TILE for size in (n_tokens, d_head))
-    return Scratch(
-        room(d, TILE), room(n, d), room(d_head, n), room(n, TILE), room(TILE), room(d_head, TILE)
-    )
+#: Channels of a head that are held in registers at a time.
+_N_HELD: Final = 8
+_NOT_SEEN: Final = _F(-3e38)
 
 
 @jit
-def attend_heads(
-    qkv: Array,
-    first_lane: int,
-    n_tokens: int,
-    first_head: int,
-    stop_head: int,
-    d_head: int,
-    sinks: Array,
-    scratch: Scratch,
-    out: Array,
+def attend(
+    qkv: Array, tile: int, starts: Array, d_head: int, sinks: Array, scores: Array, out: Array
 ) -> None:
-    """Attention of `n_tokens` lanes from `first_lane` on, for heads first_head to stop_head.
+    """Attention of the queries of one tile, all heads, into `out` [d_attn, LANES].
 
-    `qkv` [tiles, 3 * d_attn, TILE] and `out` [tiles, d_attn, TILE]; `sinks` [n_head] or empty.
+    `qkv` [tiles, 3 * d_attn, LANES]; `starts` int32 [LANES]: the first lane of each query's row,
+    counted over all tiles. `sinks` [n_head] or empty; `scores` [keys, LANES] is scratch.
     """
-    d_attn = out.shape[1]
-    n_tiles = (n_tokens + TILE - 1) // TILE
-    scale = _F(1) / np.sqrt(_F(d_head))
-    has_sink = sinks.shape[0] > 0
-    # A longer sequence may have left its own there, and zero times a NaN is a NaN.
-    scratch.keys[n_tokens : n_tiles * TILE] = _F(0)
-    scratch.values[:, n_tokens : n_tiles * TILE] = _F(0)
-    for head in range(first_head, stop_head):
-        first = head * d_head
-        key_at, value_at = d_attn + first, 2 * d_attn + first
-        sink = sinks[head] if has_sink else _F(0)
-        for token in range(n_tokens):
-            tile, lane = (first_lane + token) // TILE, (first_lane + token) % TILE
-            for channel in range(d_head):
-                scratch.keys[token, channel] = qkv[tile, key_at + channel, lane] * scale
-                scratch.values[channel, token] = qkv[tile, value_at + channel, lane]
-        for number in range(n_tiles):
-            start = number * TILE
-            n_keys, n_queries = start + TILE, min(TILE, n_tokens - start)
-            for lane in range(n_queries):
-                at = first_lane + start + lane
-                for channel in range(d_head):
-                    scratch.queries[channel, lane] = qkv[at // TILE, first + channel, at % TILE]
-            _score(scratch.queries, scratch.keys, n_keys, scratch.scores)
-            _softmax(scratch.scores, start, n_keys, has_sink, sink, scratch.total)
-            _weigh(scratch.scores, scratch.values, n_keys, d_head, scratch.total, scratch.out)
-            for lane in range(n_queries):
-                at = first_lane + start + lane
-                for channel in range(d_head):
-                    out[at // TILE, first + channel, at % TILE] = scratch.out[channel, lane]
+    first_tile = starts.min() // LANES
+    # From this one on, up to their own, all queries see a tile's keys.
+    first_seen = (starts.max() + LANES - 1) // LANES
+    n_keys = (tile + 1 - first_tile) * LANES
+    for head in range(out.shape[0] // d_head):
+        channel = head * d_head
+        sink = sinks[head] if sinks.shape[0] > 0 else _NOT_SEEN
+        _score(qkv, tile, first_tile, channel, d_head, scores)
+        for other in range(first_tile, tile + 1):
+            if other < first_seen or other == tile:
+                _hide(scores, (other - first_tile) * LANES, other * LANES, tile * LANES, starts)
+        shares_of = _softmax(scores, n_keys, sink)
+        _weigh(qkv, tile, first_tile, channel, d_head, scores, shares_of, out)
 
 
 @jit
-def _score(queries: Array, keys: Array, n_keys: int, scores: Array) -> None:
-    """Dot products of a tile of queries with each key, into `scores` [keys, TILE]. Sixteen terms
-    at a time, since each look at a score waits for the last.
-    """
-    for first in range(0, queries.shape[0], TILE):
-        q = queries[first : first + TILE]
-        q0, q1, q2, q3, q4, q5, q6, q7 = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
-        q8, q9, q10, q11, q12, q13 = q[8], q[9], q[10], q[11], q[12], q[13]
-        q14, q15 = q[14], q[15]
-        for key in range(n_keys):
-            to, k = scores[key], keys[key, first : first + TILE]
-            k0, k1, k2, k3, k4, k5, k6, k7 = k[0], k[1], k[2], k[3], k[4], k[5], k[6], k[7]
-            k8, k9, k10, k11, k12, k13 = k[8], k[9], k[10], k[11], k[12], k[13]
-            k14, k15 = k[14], k[15]
-            for lane in range(TILE):
-                a = (k0 * q0[lane] + k1 * q1[lane]) + (k2 * q2[lane] + k3 * q3[lane])
-                b = (k4 * q4[lane] + k5 * q5[lane]) + (k6 * q6[lane] + k7 * q7[lane])
-                c = (k8 * q8[lane] + k9 * q9[lane]) + (k10 * q10[lane] + k11 * q11[lane])
-                d = (k12 * q12[lane] + k13 * q13[lane]) + (k14 * q14[lane] + k15 * q15[lane])
-                before = to[lane] if first > 0 else _F(0)
-                to[lane] = before + ((a + b) + (c + d))
-
-
-@jit
-def _softmax(
-    scores: Array, first: int, n_keys: int, has_sink: bool, sink: Any, total: Array
+def _score(
+    qkv: Array, tile: int, first_tile: int, channel: int, d_head: int, scores: Array
 ) -> None:
-    """Turn scores into shares over `total`: query `first + lane` sees keys up to its own."""
-    for key in range(first, n_keys):  # the last tile of keys holds the future of some queries
-        row = scores[key]
-        for lane in range(TILE):
-            row[lane] = row[lane] if key <= first + lane else _F(-3e38)
-    largest = total
-    for lane in range(TILE):
-        largest[lane] = sink if has_sink else _F(-3e38)
-    for key in range(0, n_keys, 8):
-        a, b, c, d = scores[key], scores[key + 1], scores[key + 2], scores[key + 3]
-        e, f, g, h = scores[key + 4], scores[key + 5], scores[key + 6], scores[key + 7]
-        for lane in range(TILE):
-            low = max(max(a[lane], b[lane]), max(c[lane], d[lane]))
-            high = max(max(e[lane], f[lane]), max(g[lane], h[lane]))
-            largest[lane] = max(largest[lane], max(low, high))
+    """Scores of the queries against the keys of all tiles from `first_tile` to their own."""
+    queries, d_attn = qkv[tile], qkv.shape[1] // 3
+    scale = splat(_F(1) / np.sqrt(_F(d_head)))
+    held = d_head - d_head % _N_HELD
+    for c in range(channel, channel + held, _N_HELD):
+        q0, q1 = load(queries, c, 0) * scale, load(queries, c + 1, 0) * scale
+        q2, q3 = load(queries, c + 2, 0) * scale, load(queries, c + 3, 0) * scale
+        q4, q5 = load(queries, c + 4, 0) * scale, load(queries, c + 5, 0) * scale
+        q6, q7 = load(queries, c + 6, 0) * scale, load(queries, c + 7, 0) * scale
+        for other in range(first_tile, tile + 1):
+            keys, row = qkv[other, d_attn + c :], (other - first_tile) * LANES
+            for lane in range(LANES):
+                a = q0 * splat(keys[0, lane]) + q1 * splat(keys[1, lane])
+                b = q2 * splat(keys[2, lane]) + q3 * splat(keys[3, lane])
+                a += q4 * splat(keys[4, lane]) + q5 * splat(keys[5, lane])
+                b += q6 * splat(keys[6, lane]) + q7 * splat(keys[7, lane])
+                before = load(scores, row + lane, 0) if c > channel else splat(_F(0))
+                store(before + (a + b), scores, row + lane, 0)
+    for c in range(channel + held, channel + d_head):
+        query = load(queries, c, 0) * scale
+        for other in range(first_tile, tile + 1):
+            keys, row = qkv[other, d_attn + c], (other - first_tile) * LANES
+            for lane in range(LANES):
+                before = load(scores, row + lane, 0) if c > channel else splat(_F(0))
+                store(before + query * splat(keys[lane]), scores, row + lane, 0)
+
+
+@jit
+def _hide(scores: Array, row: int, first_key: int, first_query: int, starts: Array) -> None:
+    """Mark the scores of a tile of keys that a query does not see: of what comes after it, and of
+    other rows.
+    """
+    own, start = splat(first_query) + lane_numbers(), load_at(starts, 0)
+    for lane in range(LANES):
+        key = splat(first_key + lane)
+        is_seen = (start <= key) & (key <= own)
+        store(where(is_seen, load(scores, row + lane, 0), splat(_NOT_SEEN)), scores, row + lane, 0)
+
+
+@jit
+def _softmax(scores: Array, n_keys: int, sink: Any) -> Any:
+    """Turn scores into shares, exactly zero where a key is not seen; returns what to multiply them
+    by.
+    """
+    largest = splat(sink)
     for key in range(n_keys):
-        row = scores[key]
-        for lane in range(TILE):
-            row[lane] = exp(row[lane] - largest[lane])
-    for key in range(first, n_keys):
-        row = scores[key]
-        for lane in range(TILE):
-            row[lane] = row[lane] if key <= first + lane else _F(0)
-    for lane in range(TILE):
-        total[lane] = exp(sink - largest[lane]) if has_sink else _F(0)
-    for key in range(0, n_keys, 8):
-        a, b, c, d = scores[key], scores[key + 1], scores[key + 2], scores[key + 3]
-        e, f, g, h = scores[key + 4], scores[key + 5], scores[key + 6], scores[key + 7]
-        for lane in range(TILE):
-            low = (a[lane] + b[lane]) + (c[lane] + d[lane])
-            high = (e[lane] + f[lane]) + (g[lane] + h[lane])
-            total[lane] += low + high
-    for lane in range(TILE):
-        total[lane] = _F(1) / total[lane]
+        largest = larger(load(scores, key, 0), largest)
+    total = exp_of_lanes(splat(sink) - largest)
+    for key in range(n_keys):
+        score = load(scores, key, 0)
+        share = exp_of_lanes(score - largest)
+        share = where(score == splat(_NOT_SEEN), splat(_F(0)), share)
+        total += share
+        store(share, scores, key, 0)
+    return splat(_F(1)) / total
 
 
 @jit
 def _weigh(
-    scores: Array, values: Array, n_keys: int, d_head: int, total: Array, out: Array
+    qkv: Array,
+    tile: int,
+    first_tile: int,
+    channel: int,
+    d_head: int,
+    shares: Array,
+    scale: Any,
+    out: Array,
 ) -> None:
-    """Values by their shares, into `out` [d_head, TILE]."""
-    for channel in range(d_head):
-        to, value = out[channel], values[channel]
-        for lane in range(TILE):
-            to[lane] = _F(0)
-        for key in range(0, n_keys - n_keys % 8, 8):
-            v0, v1, v2, v3 = value[key], value[key + 1], value[key + 2], value[key + 3]
-            v4, v5, v6, v7 = value[key + 4], value[key + 5], value[key + 6], value[key + 7]
-            s0, s1, s2, s3 = scores[key], scores[key + 1], scores[key + 2], scores[key + 3]
-            s4, s5, s6, s7 = scores[key + 4], scores[key + 5], scores[key + 6], scores[key + 7]
-            for lane in range(TILE):
-                low = (v0 * s0[lane] + v1 * s1[lane]) + (v2 * s2[lane] + v3 * s3[lane])
-                high = (v4 * s4[lane] + v5 * s5[lane]) + (v6 * s6[lane] + v7 * s7[lane])
-                to[lane] += low + high
-        for lane in range(TILE):
-            to[lane] *= total[lane]
+    """Values by their shares, times `scale`."""
+    d_attn, zero = qkv.shape[1] // 3, splat(_F(0))
+    held = d_head - d_head % _N_HELD
+    for c in range(channel, channel + held, _N_HELD):
+        y0, y1, y2, y3, y4, y5, y6, y7 = zero, zero, zero, zero, zero, zero, zero, zero
+        for other in range(first_tile, tile + 1):
+            values, row = qkv[other, 2 * d_attn + c :], (other - first_tile) * LANES
+            for lane in range(LANES):
+                share = load(shares, row + lane, 0)
+                is_seen = share != zero
+                y0 = where(is_seen, y0 + share * splat(values[0, lane]), y0)
+                y1 = where(is_seen, y1 + share * splat(values[1, lane]), y1)
+                y2 = where(is_seen, y2 + share * splat(values[2, lane]), y2)
+                y3 = where(is_seen, y3 + share * splat(values[3, lane]), y3)
+                y4 = where(is_seen, y4 + share * splat(values[4, lane]), y4)
+                y5 = where(is_seen, y5 + share * splat(values[5, lane]), y5)
+                y6 = where(is_seen, y6 + share * splat(values[6, lane]), y6)
+                y7 = where(is_seen, y7 + share * splat(values[7, lane]), y7)
+        store(y0 * scale, out, c, 0)
+        store(y1 * scale, out, c + 1, 0)
+        store(y2 * scale, out, c + 2, 0)
+        store(y3 * scale, out, c + 3, 0)
+        store(y4 * scale, out, c + 4, 0)
+        store(y5 * scale, out, c + 5, 0)
+        store(y6 * scale, out, c + 6, 0)
+        store(y7 * scale, out, c + 7, 0)
+    for c in range(channel + held, channel + d_head):
+        y = zero
+        for other in range(first_tile, tile + 1):
+            values, row = qkv[other, 2 * d_attn + c], (other - first_tile) * LANES
+            for lane in range(LANES):
+                share = load(shares, row + lane, 0)
+                y = where(share != zero, y + share * splat(values[lane]), y)
+        store(y * scale, out, c, 0)

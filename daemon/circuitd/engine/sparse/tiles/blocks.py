@@ -16,16 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from circuitd.engine.attention import attend
+from circuitd.engine.attention import attend as attend_densely
 from circuitd.engine.config import GPTConfig, Location
 from circuitd.engine.plan import Plan
-from circuitd.engine.sparse.select import TILE, keep_largest
+from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.select import keep_largest, make_selection
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.sparse.tiles import kernels
-from circuitd.engine.sparse.tiles.aligned import room
-from circuitd.engine.sparse.tiles.attention import Scratch, attend_heads, make_scratch
+from circuitd.engine.sparse.tiles.attention import attend
 from circuitd.engine.sparse.tiles.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
 from circuitd.engine.sparse.tiles.tiles import Tiles
+from circuitd.engine.sparse.vectors import LANES
 from circuitd.engine.taps import Taps
 
 Array = np.ndarray[Any, Any]
@@ -70,15 +71,16 @@ class SparseBlocks:
 class _Room:
     """What one tile is computed in, for whoever computes it."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, n_keys: int) -> None:
+        """`n_keys`: to how many lanes a token attends at most."""
         self.values = {
-            "attn_in": room(config.d_in, TILE),
-            "mlp_in": room(config.d_in, TILE),
-            "post_act": room(config.d_mlp, TILE),
-            "delta": room(config.d_model, TILE),
+            "attn_in": room(config.d_in, LANES),
+            "mlp_in": room(config.d_in, LANES),
+            "post_act": room(config.d_mlp, LANES),
+            "delta": room(config.d_model, LANES),
         }
-        self.integers = room(5, TILE, dtype=np.int32)
-        self.floats = room(3, TILE)
+        self.scores = room(n_keys, LANES)
+        self.selection = make_selection(max(config.d_in, config.d_mlp, config.d_attn))
 
 
 _Step = Callable[[int, _Room], None]
@@ -95,6 +97,8 @@ class _Pass:
         self._config = config = blocks.weights.config
         self._queue: list[_Step] = []
         self._rooms: dict[int, _Room] = {}  # by thread
+        # A row may begin in the middle of a tile, and end in another's.
+        self._n_keys = min(tiles.n_tiles, -(-max(tiles.lengths) // LANES) + 1) * LANES
         #: Values that all tiles keep until the next stop; the others live in a room.
         self._whole: dict[str, Array] = {}
         self._x = self._new(config.d_model)
@@ -124,7 +128,7 @@ class _Pass:
         if min(n_q, n_k, n_v) < config.d_attn:
             self._queue.append(
                 lambda t, room: kernels.keep_largest_parts(
-                    self._qkv[t], n_q, n_k, n_v, room.integers, room.floats
+                    self._qkv[t], n_q, n_k, n_v, room.selection
                 )
             )
         self._attend(i, layer)
@@ -158,21 +162,19 @@ class _Pass:
         n_kept, width, place = self._kept(location), self._config.d_in, self._place(out)
 
         def measure(t: int, _: _Room) -> None:
-            x, scale = self._x[t], self._scale[t, 0]
+            x, scale = self._x[t], self._scale[t]
             if norm.is_rms:
                 kernels.rms_scale(x, norm.eps, scale)
             else:
-                kernels.layer_scale(x, norm.eps, self._mean[t, 0], scale)
+                kernels.layer_scale(x, norm.eps, self._mean[t], scale)
 
         def finish(t: int, room: _Room) -> None:
             h = place(t, room)
-            kernels.normalise(
-                self._x[t], self._mean[t, 0], self._scale[t, 0], norm.gain, norm.bias, h
-            )
+            kernels.normalise(self._x[t], self._mean[t], self._scale[t], norm.gain, norm.bias, h)
             if len(positions):
                 kernels.append_positions(self._tiles.positions[t], positions, h)
             if n_kept < width:
-                keep_largest(h, n_kept, room.integers, room.floats)
+                keep_largest(h, n_kept, room.selection)
 
         self._queue.append(measure)
         self._look(site, self._scale)
@@ -180,8 +182,8 @@ class _Pass:
 
     def _multiply(self, source: str, matrix: Matrix, target: str) -> None:
         """`target` = bias + matrix times `source`."""
-        nonzeros = matrix.nonzeros
-        if nonzeros is None:
+        rows = matrix.rows
+        if rows is None:
             self._settle()
             h = self._tiles.spread(self._whole_value(source))
             product = F.linear(h, matrix.weight.dense, torch.from_numpy(matrix.bias))
@@ -191,10 +193,7 @@ class _Pass:
         read, write = self._place(source), self._place(target)
 
         def multiply(t: int, room: _Room) -> None:
-            kernels.multiply(
-                read(t, room), nonzeros.starts, nonzeros.columns, nonzeros.values, matrix.bias,
-                write(t, room),
-            )  # fmt: skip
+            kernels.multiply(read(t, room), rows, matrix.bias, write(t, room))
 
         self._queue.append(multiply)
 
@@ -208,7 +207,7 @@ class _Pass:
             x = place(t, room)
             activate(x)
             if n_kept < width:
-                keep_largest(x, n_kept, room.integers, room.floats)
+                keep_largest(x, n_kept, room.selection)
 
         self._queue.append(step)
 
@@ -223,9 +222,7 @@ class _Pass:
         place = self._place("delta")
         self._multiply(source, matrix, "delta")
         if n_kept < width:
-            self._queue.append(
-                lambda t, room: keep_largest(place(t, room), n_kept, room.integers, room.floats)
-            )
+            self._queue.append(lambda t, room: keep_largest(place(t, room), n_kept, room.selection))
         self._look_at("delta", site)
 
         def add(t: int, room: _Room) -> None:
@@ -234,7 +231,7 @@ class _Pass:
             if is_relu:
                 kernels.relu(x)
             if n_kept_after < width:
-                keep_largest(x, n_kept_after, room.integers, room.floats)
+                keep_largest(x, n_kept_after, room.selection)
 
         self._queue.append(add)
 
@@ -249,26 +246,13 @@ class _Pass:
         if self._taps.wants(f"{i}.attn.pattern"):
             self._attend_visibly(i, layer)
             return
-        tiles, config = self._tiles, self._config
-        longest = max(tiles.lengths)
-        per_row = -(-2 * self._blocks.threads.n // tiles.n_rows)  # at least two tasks a thread
-        n_heads = -(-config.n_head // min(config.n_head, per_row))
-        tasks = [
-            (row, head) for row in range(tiles.n_rows) for head in range(0, config.n_head, n_heads)
-        ]
-        rooms: dict[int, Scratch] = {}
-
-        def attend_some(number: int, thread: int) -> None:
-            row, head = tasks[number]
-            if thread not in rooms:
-                rooms[thread] = make_scratch(longest, config.d_head)
-            attend_heads(
-                self._qkv, tiles.starts[row], tiles.lengths[row], head,
-                min(head + n_heads, config.n_head), config.d_head, layer.sinks, rooms[thread],
-                self._y,
-            )  # fmt: skip
-
-        self._blocks.threads.share(attend_some, len(tasks))
+        self._queue.append(
+            lambda t, room: attend(
+                self._qkv, t, self._tiles.starts[t], self._config.d_head, layer.sinks, room.scores,
+                self._y[t],
+            )
+        )  # fmt: skip
+        self._settle()  # q, k and v are written again by whoever goes on
 
     def _attend_visibly(self, i: int, layer: LayerArrays) -> None:
         """The same by the dense network's attention, since the plan looks at the pattern."""
@@ -277,11 +261,11 @@ class _Pass:
         q, k, v = tiles.spread(self._qkv).view(shape).permute(2, 0, 3, 1, 4)
         sinks = torch.from_numpy(layer.sinks) if len(layer.sinks) else None
         site = f"{i}.attn.pattern"
-        y = attend(q, k, v, sinks, lambda pattern: self._taps(site, pattern))
+        y = attend_densely(q, k, v, sinks, lambda pattern: self._taps(site, pattern))
         tiles.fill(y.transpose(1, 2).flatten(2), self._y)
 
     def _look(self, site: str, value: Array) -> None:
-        """Let the plan see, and change, `value` [tiles, C, TILE] of every tile."""
+        """Let the plan see, and change, `value` [tiles, C, LANES] of every tile."""
         if not self._taps.wants(site):
             return
         self._settle()
@@ -302,7 +286,7 @@ class _Pass:
 
         def run(tile: int, thread: int) -> None:
             if thread not in self._rooms:
-                self._rooms[thread] = _Room(self._config)
+                self._rooms[thread] = _Room(self._config, self._n_keys)
             for step in steps:
                 step(tile, self._rooms[thread])
 
@@ -311,13 +295,13 @@ class _Pass:
     # ------------------------------------------------------------------------ where values live
 
     def _new(self, width: int) -> Array:
-        return room(self._tiles.n_tiles, width, TILE)
+        return room(self._tiles.n_tiles, width, LANES)
 
     def _keep_whole(self, kind: str, site: str, *matrices: Matrix) -> None:
         """Decide where `kind` lives until it is written next: among all tiles if somebody stops to
         look at it or to multiply it densely, else in the room of whoever computes the tile.
         """
-        needed = self._taps.wants(site) or any(matrix.nonzeros is None for matrix in matrices)
+        needed = self._taps.wants(site) or any(matrix.rows is None for matrix in matrices)
         if needed and kind not in self._whole:
             self._whole[kind] = self._new(self._width(kind))
         elif not needed:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from circuitd.engine.sparse.select import TILE
+from circuitd.engine.sparse.rows import Rows
 from circuitd.engine.sparse.tiles import kernels as tile_kernels
 from circuitd.engine.sparse.timing import fastest
+from circuitd.engine.sparse.vectors import LANES
 
 #: Share of nonzeros of the matrix that the sparse product is timed on.
 _DENSITY: Final = 0.01
@@ -31,11 +32,12 @@ def break_even(weight: torch.Tensor, n_tokens: int) -> int:
     index = np.uint16 if n_in <= 1 << 16 else np.int32
     columns = rng.integers(0, n_in, n_out * in_row).astype(index)
     values = rng.standard_normal(n_out * in_row, np.float32)
-    x, out = rng.standard_normal((n_in, TILE), np.float32), np.empty((n_out, TILE), np.float32)
+    rows = Rows(np.arange(n_out, dtype=np.int32), starts, columns, values)
+    x, out = rng.standard_normal((n_in, LANES), np.float32), np.empty((n_out, LANES), np.float32)
     bias = np.zeros(n_out, np.float32)
 
     def multiply() -> None:
-        tile_kernels.multiply(x, starts, columns, values, bias, out)
+        tile_kernels.multiply(x, rows, bias, out)
 
     multiply()  # loads the kernel
     tile_s = fastest(multiply)
@@ -43,6 +45,6 @@ def break_even(weight: torch.Tensor, n_tokens: int) -> int:
     with torch.inference_mode():
         dense_s = fastest(lambda: F.linear(activations, weight))
     # One tile was timed on one thread; the dense product had all of them.
-    n_tiles = -(-n_tokens // TILE)
+    n_tiles = -(-n_tokens // LANES)
     sparse_s = tile_s * n_tiles / min(torch.get_num_threads(), n_tiles)
     return int(min(_MAX_DENSITY * weight.numel(), len(values) * dense_s / sparse_s))

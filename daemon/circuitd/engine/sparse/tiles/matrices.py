@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from circuitd.engine.config import GPTConfig
-from circuitd.engine.nonzeros import Nonzeros, WeightMatrix
+from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.sparse.product import NonzeroProduct
+from circuitd.engine.sparse.rows import Rows, sort_rows
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.weights import Norm, Weights
 
@@ -24,41 +25,28 @@ _RMS_NORM_EPS = float(torch.finfo(torch.float32).eps)
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """One matrix [n_out, n_in] and its bias [n_out]; `nonzeros` is None where the dense product is
-    to be used.
+    """One matrix [n_out, n_in] and its bias [n_out]; `rows` is None where the dense product is to
+    be used.
     """
 
     weight: WeightMatrix
     bias: Array
-    nonzeros: Nonzeros | None
+    rows: Rows | None
 
     @property
     def nbytes(self) -> int:
         """Bytes beside the weight's own."""
-        if self.nonzeros is None or not self.weight.is_dense:
-            return 0
-        return self.nonzeros.nbytes
+        return 0 if self.rows is None else self.rows.nbytes
 
     def product(self, threads: Threads) -> NonzeroProduct | None:
         """For passes that do not run on tiles: the same nonzeros, multiplied by token."""
-        return None if self.nonzeros is None else NonzeroProduct(self.nonzeros, threads)
+        return None if self.rows is None else NonzeroProduct(self.weight.shape, self.rows, threads)
 
     @classmethod
     def of(cls, weight: WeightMatrix, bias: Tensor | None, *, is_sparse: bool) -> Matrix:
         """`weight` with its nonzeros at hand, unless it shall be multiplied densely."""
         added = np.zeros(weight.shape[0], np.float32) if bias is None else bias.numpy()
-        return cls(weight, added, _in_memory(weight.nonzeros) if is_sparse else None)
-
-
-def _in_memory(nonzeros: Nonzeros) -> Nonzeros:
-    """The same entries in arrays of our own where they are a mapped file's: for those, which cannot
-    be written to, every kernel would be compiled once more.
-    """
-    starts, columns, values = (
-        array if array.flags.writeable else array.copy()
-        for array in (nonzeros.starts, nonzeros.columns, nonzeros.values)
-    )
-    return Nonzeros(nonzeros.shape, starts, columns, values)
+        return cls(weight, added, sort_rows(weight.nonzeros) if is_sparse else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
 """Tiles: the real tokens of a batch, sixteen side by side, and the way to [B, T, C] and back.
 
-Rows follow one another without padding, so a ragged batch costs what its tokens cost. An activation
-is one array [tiles, channels, TILE]; lanes after the last token compute on token 0 and are dropped.
+Rows follow one another without padding, so a ragged batch costs what its tokens cost. An
+activation is one array [tiles, channels, LANES]; lanes after the last token compute on token 0 and
+are dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from circuitd.engine.sparse.jit import jit
-from circuitd.engine.sparse.select import TILE
+from circuitd.engine.sparse.vectors import LANES
 
 Array = np.ndarray[Any, Any]
 
@@ -25,10 +26,10 @@ class Tiles:
 
     n_rows: int
     n_positions: int
-    tokens: Array  # [tiles, TILE] int64
-    positions: Array  # [tiles, TILE] int64
+    tokens: Array  # [tiles, LANES] int64
+    positions: Array  # [tiles, LANES] int64
     places: Array  # [real tokens] int64: row * n_positions + position, in lane order
-    starts: tuple[int, ...]  # first lane of each row
+    starts: Array  # [tiles, LANES] int32: where in lane order each lane's row begins
     lengths: tuple[int, ...]
 
     @classmethod
@@ -36,16 +37,18 @@ class Tiles:
         """Lay out `tokens` [B, T], of which row b has `lengths[b]` real ones (None: all)."""
         n_rows, n_positions = tokens.shape
         own = lengths or (n_positions,) * n_rows
-        stops = np.cumsum(own)
         is_real = np.arange(n_positions) < np.array(own)[:, None]
         places = np.flatnonzero(is_real)
-        n_tiles = -(-len(places) // TILE)
-        laid = np.zeros((2, n_tiles * TILE), np.int64)
+        n_tiles = -(-len(places) // LANES)
+        laid = np.zeros((2, n_tiles * LANES), np.int64)
         laid[0, : len(places)] = tokens.cpu().numpy().reshape(-1)[places]
         laid[1, : len(places)] = places % n_positions
-        by_lane = laid.reshape(2, n_tiles, TILE)
-        starts = tuple(int(stop - length) for stop, length in zip(stops, own, strict=True))
-        return cls(n_rows, n_positions, by_lane[0], by_lane[1], places, starts, tuple(own))
+        starts = (np.arange(n_tiles * LANES) - laid[1]).astype(np.int32)
+        of_tiles = (n_tiles, LANES)
+        return cls(
+            n_rows, n_positions, laid[0].reshape(of_tiles), laid[1].reshape(of_tiles), places,
+            starts.reshape(of_tiles), tuple(own),
+        )  # fmt: skip
 
     @property
     def n_tiles(self) -> int:
@@ -53,7 +56,7 @@ class Tiles:
         return len(self.tokens)
 
     def spread(self, x: Array) -> Tensor:
-        """`x` [tiles, C, TILE] as a new tensor [B, T, C], zero at padding."""
+        """`x` [tiles, C, LANES] as a new tensor [B, T, C], zero at padding."""
         width = x.shape[1]
         is_ragged = len(self.places) < self.n_rows * self.n_positions
         make = np.zeros if is_ragged else np.empty
@@ -62,7 +65,7 @@ class Tiles:
         return torch.from_numpy(out).view(self.n_rows, self.n_positions, width)
 
     def fill(self, values: Tensor, out: Array) -> None:
-        """Write `values` [B, T, C] into `out` [tiles, C, TILE]; lanes without a token stay."""
+        """Write `values` [B, T, C] into `out` [tiles, C, LANES]; lanes without a token stay."""
         rows = values.expand(self.n_rows, self.n_positions, -1).reshape(-1, values.shape[-1])
         _fill(rows.contiguous().numpy(), self.places, out)
 
@@ -71,11 +74,11 @@ class Tiles:
 def _spread(x: Array, places: Array, out: Array) -> None:
     """Token by token, a few channels at a time: both sides stay within few cache lines."""
     width = out.shape[1]
-    for first in range(0, len(places), TILE):
-        tile = x[first // TILE]
-        n = min(TILE, len(places) - first)
-        for channel in range(0, width, TILE):
-            stop = min(width, channel + TILE)
+    for first in range(0, len(places), LANES):
+        tile = x[first // LANES]
+        n = min(LANES, len(places) - first)
+        for channel in range(0, width, LANES):
+            stop = min(width, channel + LANES)
             for lane in range(n):
                 to = out[places[first + lane]]
                 for c in range(channel, stop):
@@ -85,11 +88,11 @@ def _spread(x: Array, places: Array, out: Array) -> None:
 @jit
 def _fill(rows: Array, places: Array, out: Array) -> None:
     width = rows.shape[1]
-    for first in range(0, len(places), TILE):
-        tile = out[first // TILE]
-        n = min(TILE, len(places) - first)
-        for channel in range(0, width, TILE):
-            stop = min(width, channel + TILE)
+    for first in range(0, len(places), LANES):
+        tile = out[first // LANES]
+        n = min(LANES, len(places) - first)
+        for channel in range(0, width, LANES):
+            stop = min(width, channel + LANES)
             for lane in range(n):
                 row = rows[places[first + lane]]
                 for c in range(channel, stop):
