@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numba.core.errors import TypingError
 
-from circuitd.engine.sparse.functions import exp_of_lanes, gelu_of_lanes
+from circuitd.engine.sparse.functions import activate, exp_of_lanes
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.vectors import (
     any_of,
@@ -152,23 +152,33 @@ def test_kinds_are_not_mixed():
 
 
 @jit
-def functions(x, out):
+def exponentials(x, out):
     for row in range(x.shape[0]):
         store(exp_of_lanes(load(x, row, 0)), out, row, 0)
-        store(gelu_of_lanes(load(x, row, 0)), out, row, 16)
 
 
-def test_exp_and_gelu_are_exact_to_float32():
+def test_the_exponential_is_exact_to_float32():
     x = np.linspace(-80, 80, 4096, dtype=np.float32).reshape(-1, 16)
-    out = np.empty((len(x), 32), np.float32)
-    functions(x, out)
-    exact = np.exp(x.astype(np.float64))
-    np.testing.assert_allclose(out[:, :16], exact, rtol=3e-7)
-    gelu = torch.nn.functional.gelu(torch.from_numpy(x).double()).numpy()
-    np.testing.assert_allclose(out[:, 16:], gelu, rtol=1e-6, atol=3e-7)
+    out = np.empty_like(x)
+    exponentials(x, out)
+    np.testing.assert_allclose(out, np.exp(x.astype(np.float64)), rtol=3e-7)
 
 
-def test_the_exponential_of_what_is_not_a_number_is_none():
-    x, out = np.full((1, 16), np.nan, np.float32), np.empty((1, 32), np.float32)
-    functions(x, out)
-    assert np.isnan(out).all()
+@pytest.mark.parametrize("is_gelu", [True, False])
+def test_activations_are_exact_to_float32(is_gelu):
+    x = np.linspace(-80, 80, 4096, dtype=np.float32).reshape(-1, 32)
+    out = x.copy()
+    activate(out, is_gelu)
+    function = torch.nn.functional.gelu if is_gelu else torch.relu
+    np.testing.assert_allclose(out, function(torch.from_numpy(x).double()), rtol=1e-6, atol=3e-7)
+
+
+def test_what_is_not_a_number_stays_so():
+    x = np.full((1, 16), np.nan, np.float32)
+    for function in (
+        lambda: exponentials(x, x),
+        lambda: activate(x, True),
+        lambda: activate(x, False),
+    ):
+        function()
+        assert np.isnan(x).all()

@@ -8,13 +8,18 @@ import numpy as np
 
 from circuitd.engine.sparse.jit import jit, jit_inline
 from circuitd.engine.sparse.vectors import (
+    LANES,
     bits,
     floats,
     floor,
+    load,
     splat,
+    store,
     to_integers,
     where,
 )
+
+Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
 _LOG2_E: Final = _F(1.4426950408889634)
@@ -63,23 +68,11 @@ def exp_of_lanes(x: Any) -> Any:
     return p * floats((to_integers(n) + splat(127)) << splat(23))
 
 
-@jit_inline
-def normal_tail(x: Any, bell: Any) -> Any:
+@jit
+def normal_tail_of_lanes(x: Any, bell: Any) -> Any:
     """The normal distribution below -|x|, `bell` being exp(-x * x / 2), to 1.5e-7: the error
     function of Abramowitz and Stegun 7.1.26, which shares its one exponential with its slope.
     """
-    t = _F(1) / (_F(1) + _TAIL_SCALE * abs(x))
-    p = _F(1.061405429)
-    p = p * t + _F(-1.453152027)
-    p = p * t + _F(1.421413741)
-    p = p * t + _F(-0.284496736)
-    p = p * t + _F(0.254829592)
-    return _F(0.5) * p * t * bell
-
-
-@jit
-def normal_tail_of_lanes(x: Any, bell: Any) -> Any:
-    """The same of vectors."""
     one = splat(_F(1))
     t = one / (one + splat(_TAIL_SCALE) * floats(bits(x) & splat(_MAGNITUDE)))
     p = splat(_F(1.061405429)) * t + splat(_F(-1.453152027))
@@ -90,7 +83,17 @@ def normal_tail_of_lanes(x: Any, bell: Any) -> Any:
 
 
 @jit
-def gelu_of_lanes(x: Any) -> Any:
-    """Exact GELU of a vector."""
-    tail = normal_tail_of_lanes(x, exp_of_lanes(splat(_F(-0.5)) * x * x))
-    return x * where(x > splat(_F(0)), splat(_F(1)) - tail, tail)
+def activate(x: Array, is_gelu: bool) -> None:
+    """GELU (exact, by the error function) or ReLU of `x` [channels, lanes], in place; the lanes
+    fill whole vectors.
+    """
+    zero = splat(_F(0))
+    for channel in range(x.shape[0]):
+        for lane in range(0, x.shape[1], LANES):
+            value = load(x, channel, lane)
+            if is_gelu:
+                tail = normal_tail_of_lanes(value, exp_of_lanes(splat(_F(-0.5)) * value * value))
+                value *= where(value > zero, splat(_F(1)) - tail, tail)
+            else:
+                value = where(value < zero, zero, value)
+            store(value, x, channel, lane)

@@ -22,9 +22,10 @@ from circuitd.engine.sparse.compiled.pieces import (
 )
 from circuitd.engine.sparse.compiled.prompts import LaidPrompts
 from circuitd.engine.sparse.compiled.windows import windows_of
-from circuitd.engine.sparse.lanes.kernels import activate
+from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.lanes.layout import Network, Sizes
 from circuitd.engine.sparse.lanes.network import fold
+from circuitd.engine.sparse.vectors import LANES
 from circuitd.engine.steps import Steps
 
 Array = np.ndarray[Any, Any]
@@ -269,9 +270,9 @@ class _Compiler:
         before = self.folded[layer, qkv : qkv + s.d_mlp]
         after = before
         if len(hidden):
-            after = np.empty((s.d_mlp, 1), _F)
-            activate(before[:, None], s.is_gelu, after, np.empty_like(after))
-            after = after[:, 0]
+            after = np.repeat(before[:, None], LANES, axis=1)
+            activate(after, s.is_gelu)
+            after = np.ascontiguousarray(after[:, 0])
         out = self.folded[layer, qkv + s.d_mlp :]
         edges = edges_out_of(net, layer, 2, inputs)
         to_out = edges_out_of(net, layer, 3, hidden)
@@ -323,6 +324,7 @@ class _Compiler:
             channels=channels,
             slots=self.slot_of[self.first(layer, part) + channels],
             varying=place[channels],
+            ranks=np.searchsorted(rows, channels),
         )
 
     def _attn_out(self, layer: int, heads: HeadLists, turn: int) -> Part:

@@ -28,6 +28,7 @@ class Part:
     channels: Array = field(default_factory=lambda: np.empty(0, np.int64))
     slots: Array = field(default_factory=lambda: np.empty(0, np.int64))
     varying: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    ranks: Array = field(default_factory=lambda: np.empty(0, np.int64))
     values: Array = field(default_factory=lambda: np.empty(0, _F))
     kept: int = 0
     windows: Array = field(default_factory=lambda: np.empty(0, np.int64))
@@ -131,6 +132,7 @@ def flat(parts: list[Part]) -> p.Rows:
         slot=joined([part.slots for part in parts]),
         channel=joined([part.channels for part in parts]),
         varying=joined([part.varying for part in parts]),
+        rank=joined([part.ranks for part in parts]),
         value=joined([part.values for part in parts], _F),
         kept=np.array([part.kept for part in parts]),
         window_at=_starts([len(part.windows) for part in parts])[:-1],

@@ -64,6 +64,7 @@ class Rows(NamedTuple):
     slot: Array
     channel: Array  # its row
     varying: Array  # its place among the part's rows, or -1
+    rank: Array  # how many of the part's rows come before its own
     value: Array  # where it does not vary
     kept: Array  # [6 L]: how many AbsTopK keeps; 0 where it does not act
     window_at: Array  # [6 L]

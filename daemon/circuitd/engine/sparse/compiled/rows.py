@@ -12,14 +12,25 @@ import numpy as np
 
 from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL
-from circuitd.engine.sparse.compiled.work import N_AT_ONCE, Work
+from circuitd.engine.sparse.compiled.work import N_AT_ONCE, N_COUNTED, Work
+from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit
-from circuitd.engine.sparse.lanes.kernels import activate
+from circuitd.engine.sparse.vectors import (
+    LANES,
+    bits,
+    load,
+    load_at,
+    ones,
+    splat,
+    store,
+    store_at,
+)
 
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
 _LAST_CHANNEL: Final = np.int64(LAST_CHANNEL)
+_MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 
 
 @jit
@@ -87,18 +98,31 @@ def read_inputs(
                 static = inputs.static[entry]
                 for lane in range(n):
                     own[lane] = abs(static[letters[lane]] * gain)
-            counts = work.counts[:n]
-            counts[:] = 0
-            for i in range(n_rivals):
-                if i != rival:
-                    there = stream.channels[i] if i < n_varying else d + i - n_varying
-                    _count(work.rivals[i, :n], own, there < channel, counts)
+            counts = work.counts[0, :n]
+            rivals = work.rivals[:n_rivals]
+            _count_rivals(rivals, stream.channels, n_varying, d, channel, own, counts)
             _drop(
                 own, counts, channel, inputs.windows, inputs.window_at[half], n_rivals + 1, letters,
                 to,
             )  # fmt: skip
         if gate != _F(1):
             mix(gate, plan.fills[slot], to)
+
+
+@jit
+def _count_rivals(
+    rivals: Array, channels: Array, n_varying: int, d: int, channel: int, own: Array, counts: Array
+) -> None:
+    """How many of the varying channels' magnitudes, and of the positional ones, are larger than
+    `own` [lanes], that of `channel`; among equals the earlier channel is.
+    """
+    for lane in range(0, own.shape[0], LANES):
+        mine, count = bits(load_at(own, lane)), splat(0)
+        for i in range(rivals.shape[0]):
+            there = channels[i] if i < n_varying else d + i - n_varying
+            less = mine - splat(1 if there < channel else 0)
+            count -= ones(bits(load(rivals, i, lane)) > less)
+        store_at(count, counts, lane)
 
 
 @jit
@@ -121,14 +145,15 @@ def run_part(
     n = positions.shape[0]
     for begin in range(0, n, N_AT_ONCE):
         end = min(begin + N_AT_ONCE, n)
-        values = work.rows[: rows.row_start[part + 1] - rows.row_start[part], : end - begin]
+        n_vectors = (end - begin + LANES - 1) // LANES
+        values = work.rows[: rows.row_start[part + 1] - rows.row_start[part], : n_vectors * LANES]
         of_positions = positions[begin:end]
         _multiply(rows, part, sources[:, begin:end], of_positions, values)
         for i in range(first_cut, last_cut):
             if cuts.part[i] == part:
                 _cut(cuts, i, sources[:, begin:end], work.shares[:, begin:end], values)
         if part % p.N_PARTS == p.HIDDEN:
-            activate(values, plan.shape.is_gelu, values, work.slope)
+            activate(values, plan.shape.is_gelu)
         _choose(plan, part, values, of_positions, gates, work, out[:, begin:end])
 
 
@@ -144,15 +169,16 @@ def _multiply(rows: p.Rows, part: int, sources: Array, positions: Array, out: Ar
                 to[lane] = constant[positions[lane]]
     else:
         for i in range(out.shape[0]):
-            out[i, :] = rows.bias[first + i]
-    n_sources = _n_sources(rows, part)
+            bias = splat(rows.bias[first + i])
+            for lane in range(0, n, LANES):
+                store(bias, out, i, lane)
     at = rows.edge_at[part]
-    for source in range(n_sources):
-        row = sources[source]
+    for source in range(_n_sources(rows, part)):
         for edge in range(rows.edges_of[at + source], rows.edges_of[at + source + 1]):
-            weight, to = rows.edge_weight[edge], out[rows.edge_to[edge]]
-            for lane in range(n):
-                to[lane] += weight * row[lane]
+            weight, to_row = splat(rows.edge_weight[edge]), rows.edge_to[edge]
+            for lane in range(0, n, LANES):
+                flow = weight * load(sources, source, lane)
+                store(load(out, to_row, lane) + flow, out, to_row, lane)
 
 
 @jit
@@ -188,47 +214,91 @@ def _choose(
 ) -> None:
     """The candidates after AbsTopK and gate, among the varying rows `values` and all others."""
     rows, n = plan.rows, positions.shape[0]
-    first_row, n_rows = rows.row_start[part], values.shape[0]
+    n_rows = values.shape[0]
     first, last = rows.candidate_start[part], rows.candidate_start[part + 1]
-    layer, kept = part // p.N_PARTS, rows.kept[part]
-    is_out = part % p.N_PARTS == p.ATTN_OUT
-    own, counts = work.floats[1, :n], work.counts[:n]
+    layer, is_out = part // p.N_PARTS, part % p.N_PARTS == p.ATTN_OUT
+    n_open = 0
     for candidate in range(first, last):
-        slot, channel = rows.slot[candidate], rows.channel[candidate]
-        varying, to, gate = rows.varying[candidate], out[candidate - first], gates[slot]
-        if gate == _F(0):
+        slot, varying, to = rows.slot[candidate], rows.varying[candidate], out[candidate - first]
+        if gates[slot] == _F(0):
             to[:] = plan.fills[slot]
             continue
+        work.open[n_open] = candidate
+        n_open += 1
         if varying >= 0:
-            to[:] = values[varying]
+            for lane in range(0, n, LANES):
+                store_at(load(values, varying, lane), to, lane)
         elif is_out:
             still = rows.by_position[rows.by_position_at[layer] + n_rows + candidate - first]
             for lane in range(n):
                 to[lane] = still[positions[lane]]
         else:
             to[:] = rows.value[candidate]
-        if kept > 0:
-            for lane in range(n):
-                own[lane] = abs(to[lane])
-            counts[:] = 0
-            for i in range(n_rows):
-                if i != varying:
-                    _count(values[i], own, rows.row[first_row + i] < channel, counts)
-            stride = n_rows + 1 if is_out else 0
-            _drop(own, counts, channel, rows.windows, rows.window_at[part], stride, positions, to)
-        if gate != _F(1):
-            mix(gate, plan.fills[slot], to)
+    if rows.kept[part] > 0:
+        stride = n_rows + 1 if is_out else 0
+        for begin in range(0, n_open, N_COUNTED):
+            _count_larger(rows, first, work.open[:n_open], begin, values, n, out, work.counts)
+            for i in range(begin, min(begin + N_COUNTED, n_open)):
+                candidate, counts = work.open[i], work.counts[i - begin, :n]
+                to = out[candidate - first]
+                _drop(
+                    to, counts, rows.channel[candidate], rows.windows, rows.window_at[part], stride,
+                    positions, to,
+                )  # fmt: skip
+    for i in range(n_open):
+        candidate = work.open[i]
+        slot = rows.slot[candidate]
+        if gates[slot] != _F(1):
+            mix(gates[slot], plan.fills[slot], out[candidate - first, :n])
 
 
 @jit
-def _count(rival: Array, own: Array, is_earlier: bool, counts: Array) -> None:
-    """Count the lanes in which a rival is larger; among equals the earlier channel is."""
-    if is_earlier:
-        for lane in range(counts.shape[0]):
-            counts[lane] += np.int32(abs(rival[lane]) >= own[lane])
-    else:
-        for lane in range(counts.shape[0]):
-            counts[lane] += np.int32(abs(rival[lane]) > own[lane])
+def _count_larger(
+    rows: p.Rows,
+    first: int,
+    candidates: Array,
+    begin: int,
+    values: Array,
+    n: int,
+    out: Array,
+    counts: Array,
+) -> None:
+    """How many of `values` are larger than each of four candidates (or as many as there are from
+    `begin` on), in magnitude; among equals the earlier channel is. `counts` [N_COUNTED, n].
+
+    Both come in the order of their channels. Up to a candidate's own, rows count that are not
+    smaller, from there on those that are larger.
+    """
+    last, magnitude, one = candidates.shape[0] - 1, splat(_MAGNITUDE), splat(1)
+    c0, c1 = candidates[begin], candidates[min(begin + 1, last)]
+    c2, c3 = candidates[min(begin + 2, last)], candidates[min(begin + 3, last)]
+    for lane in range(0, n, LANES):
+        own0 = bits(load(out, c0 - first, lane)) & magnitude
+        own1 = bits(load(out, c1 - first, lane)) & magnitude
+        own2 = bits(load(out, c2 - first, lane)) & magnitude
+        own3 = bits(load(out, c3 - first, lane)) & magnitude
+        less0, less1, less2, less3 = own0 - one, own1 - one, own2 - one, own3 - one
+        n0, n1, n2, n3 = splat(0), splat(0), splat(0), splat(0)
+        row = 0
+        for i in range(N_COUNTED + 1):
+            stop = values.shape[0]
+            if i < N_COUNTED:
+                stop = rows.rank[candidates[min(begin + i, last)]]
+            while row < stop:
+                rival = bits(load(values, row, lane)) & magnitude
+                n0 -= ones(rival > less0)
+                n1 -= ones(rival > less1)
+                n2 -= ones(rival > less2)
+                n3 -= ones(rival > less3)
+                row += 1
+            less0 = own0
+            less1 = own1 if i >= 1 else less1
+            less2 = own2 if i >= 2 else less2
+            less3 = own3 if i >= 3 else less3
+        store(n0, counts, 0, lane)
+        store(n1, counts, 1, lane)
+        store(n2, counts, 2, lane)
+        store(n3, counts, 3, lane)
 
 
 @jit
@@ -242,10 +312,10 @@ def _drop(
     letters: Array,
     to: Array,
 ) -> None:
-    """Zero what is not among the largest: see `windows`."""
-    order, bits = _LAST_CHANNEL - channel, own.view(np.int32)
-    for lane in range(to.shape[0]):
-        key = (np.int64(bits[lane]) << 32) | order
+    """Zero what is not among the largest, `own` being its value or magnitude: see `windows`."""
+    order, patterns = _LAST_CHANNEL - channel, own.view(np.int32)
+    for lane in range(counts.shape[0]):
+        key = (np.int64(patterns[lane] & _MAGNITUDE) << 32) | order
         if key < windows[at + letters[lane] * stride + counts[lane]]:
             to[lane] = _F(0)
 

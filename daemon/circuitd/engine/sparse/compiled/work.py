@@ -6,16 +6,22 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.compiled import plan as p
+from circuitd.engine.sparse.vectors import LANES
 
 Array = np.ndarray[Any, Any]
 
 #: Lanes that a part is worked out for at once: its rows then stay in the second-level cache.
 N_AT_ONCE: Final = 128
+#: Candidates whose rivals are counted together.
+N_COUNTED: Final = 4
 
 
 class Work(NamedTuple):
-    """Room for one block of prompts."""
+    """Room for one block of prompts. Rows have room for whole vectors: kernels also compute, on
+    whatever is there, the lanes that fill up the last one.
+    """
 
     stream: Array  # [n, lanes]
     stream_last: Array  # [n, prompts]
@@ -28,10 +34,10 @@ class Work(NamedTuple):
     seen: Array  # [most sources of ATTN_OUT, lanes]
     shares: Array  # [most heads of a layer, lanes]
     rows: Array  # [most rows of a part, N_AT_ONCE]
-    slope: Array  # likewise
     rivals: Array  # [n + d_pos, lanes]
     floats: Array  # [3, lanes]
-    counts: Array  # int32 [lanes]
+    counts: Array  # int32 [N_COUNTED, lanes]
+    open: Array  # int64 [most candidates]
     pattern: Array  # [longest + 1, lanes]
     pairs: Array  # [2, most open keys of a head + 1, lanes]
     prefix: Array  # [most open values of a head, lanes]
@@ -40,13 +46,11 @@ class Work(NamedTuple):
 def make_work(plan: p.Plan, n_lanes: int, n_rows: int) -> Work:
     """Room for a block of `n_rows` prompts with `n_lanes` tokens in all."""
     shape, rows, heads = plan.shape, plan.rows, plan.heads
+    n_lanes, n_rows = (-(-n // LANES) * LANES for n in (n_lanes, n_rows))
     lanes = n_lanes if shape.turn else n_rows
 
     def most(start: Array, of: slice = slice(None)) -> int:
         return max(np.diff(start)[of].tolist(), default=0)
-
-    def room(*size: int) -> Array:
-        return np.empty(size, np.float32)
 
     def candidates(part: int) -> int:
         return most(rows.candidate_start, slice(part, None, p.N_PARTS))
@@ -64,8 +68,9 @@ def make_work(plan: p.Plan, n_lanes: int, n_rows: int) -> Work:
         values=room(max(candidates(p.V), candidates(p.HIDDEN)), lanes),
         outputs=room(n_outputs, lanes), seen=room(n_sources, lanes),
         shares=room(most(heads.start), lanes), rows=room(most(rows.row_start), N_AT_ONCE),
-        slope=room(most(rows.row_start), N_AT_ONCE), rivals=room(n + shape.d_pos, lanes),
-        floats=room(3, lanes), counts=np.empty(lanes, np.int32),
+        rivals=room(n + shape.d_pos, lanes),
+        floats=room(3, lanes), counts=room(N_COUNTED, lanes, dtype=np.int32),
+        open=np.zeros(most(rows.candidate_start), np.int64),
         pattern=room(shape.longest + 1 if attends else 0, lanes),
         pairs=room(2, n_pairs + 1, lanes), prefix=room(n_values, lanes),
     )  # fmt: skip

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from circuitd.engine.sparse.functions import exp
 from circuitd.engine.sparse.jit import jit_exact
+from circuitd.engine.sparse.lanes.attention import attend_backward
 from circuitd.engine.sparse.lanes.kernels import (
-    attend_backward,
-    exp,
     gate,
     gate_backward,
     multiply_backward,

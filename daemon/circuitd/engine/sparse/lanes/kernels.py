@@ -15,16 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.functions import exp, normal_tail
+from circuitd.engine.sparse.functions import exp_of_lanes, normal_tail_of_lanes
 from circuitd.engine.sparse.jit import jit, jit_reduce
-from circuitd.engine.sparse.lanes.attention import attend, attend_backward, attention_pattern
-from circuitd.engine.sparse.select import keep_largest
-
-__all__ = [
-    "activate", "attend", "attend_backward", "attention_pattern", "cut", "exp", "fold_closed",
-    "gate", "gate_backward", "keep_largest", "multiply", "multiply_backward", "rms_norm",
-    "rms_norm_backward",
-]  # fmt: skip
+from circuitd.engine.sparse.vectors import LANES, load, splat, store, where
 
 Array = np.ndarray[Any, Any]
 
@@ -203,23 +196,20 @@ def fold_closed(
 
 
 @jit
-def activate(pre: Array, is_gelu: bool, out: Array, slope: Array) -> None:
-    """GELU (exact, by the error function) or ReLU of `pre`, and its derivative in `slope`."""
-    width, n_lanes = pre.shape
-    if not is_gelu:
-        for channel in range(width):
-            row, to, to_slope = pre[channel], out[channel], slope[channel]
-            for lane in range(n_lanes):
-                positive = row[lane] > _F(0)
-                to[lane] = row[lane] if positive else _F(0)
-                to_slope[lane] = _F(1) if positive else _F(0)
-        return
-    for channel in range(width):
-        row, to, to_slope = pre[channel], out[channel], slope[channel]
-        for lane in range(n_lanes):
-            x = row[lane]
-            bell = exp(_F(-0.5) * x * x)
-            tail = normal_tail(x, bell)
-            below = _F(1) - tail if x > _F(0) else tail
-            to[lane] = x * below
-            to_slope[lane] = below + x * bell * _F(0.3989422804014327)
+def activate_with_slope(x: Array, is_gelu: bool, slope: Array) -> None:
+    """As `activate`; its derivative comes to `slope`."""
+    zero, one, minus_half = splat(_F(0)), splat(_F(1)), splat(_F(-0.5))
+    for channel in range(x.shape[0]):
+        for lane in range(0, x.shape[1], LANES):
+            value = load(x, channel, lane)
+            if is_gelu:
+                bell = exp_of_lanes(minus_half * value * value)
+                tail = normal_tail_of_lanes(value, bell)
+                below = where(value > zero, one - tail, tail)
+                its_slope = below + value * bell * splat(_F(0.3989422804014327))
+                value *= below
+            else:
+                its_slope = where(value > zero, one, zero)
+                value = where(value < zero, zero, value)
+            store(value, x, channel, lane)
+            store(its_slope, slope, channel, lane)

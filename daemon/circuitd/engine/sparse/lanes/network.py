@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit_exact
+from circuitd.engine.sparse.lanes.attention import attend
 from circuitd.engine.sparse.lanes.kernels import (
-    activate,
-    attend,
+    activate_with_slope,
     cut,
     fold_closed,
     gate,
-    keep_largest,
     multiply,
     rms_norm,
 )
@@ -30,6 +30,7 @@ from circuitd.engine.sparse.lanes.node_places import (
     qkv_at,
 )
 from circuitd.engine.sparse.lanes.work import Work
+from circuitd.engine.sparse.select import keep_largest
 
 Array = np.ndarray[Any, Any]
 
@@ -150,7 +151,10 @@ def forward_block(
             folded[i, qkv : qkv + s.d_mlp], pre,
         )  # fmt: skip
         cut(i, 2, cuts, cut_weights, cut_fills, gated, pre)
-        activate(pre, s.is_gelu, pre, work.slope[at])
+        if keeps_layers:
+            activate_with_slope(pre, s.is_gelu, work.slope[at])
+        else:
+            activate(pre, s.is_gelu)
         keep_largest(pre, s.mlp_neuron, work.selection)
         node += s.d_in
         g = gates[node : node + s.d_mlp]

@@ -20,6 +20,7 @@ from circuitd.engine.attention import attend as attend_densely
 from circuitd.engine.config import GPTConfig, Location
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.select import keep_largest, make_selection
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.sparse.tiles import kernels
@@ -199,13 +200,13 @@ class _Pass:
 
     def _activate(self) -> None:
         """GELU or ReLU of `post_act`, and its AbsTopK."""
-        activate = kernels.gelu if self._config.activation_type == "gelu" else kernels.relu
+        is_gelu = self._config.activation_type == "gelu"
         n_kept, width = self._kept("mlp_neuron"), self._config.d_mlp
         place = self._place("post_act")
 
         def step(t: int, room: _Room) -> None:
             x = place(t, room)
-            activate(x)
+            activate(x, is_gelu)
             if n_kept < width:
                 keep_largest(x, n_kept, room.selection)
 
@@ -229,7 +230,7 @@ class _Pass:
             x = self._x[t]
             kernels.add(x, place(t, room))
             if is_relu:
-                kernels.relu(x)
+                activate(x, False)
             if n_kept_after < width:
                 keep_largest(x, n_kept_after, room.selection)
 

@@ -12,11 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.functions import gelu_of_lanes
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.rows import Rows
 from circuitd.engine.sparse.select import Selection, keep_largest
-from circuitd.engine.sparse.vectors import LANES, load, splat, square_root, store, where
+from circuitd.engine.sparse.vectors import LANES, load, splat, square_root, store
 
 Array = np.ndarray[Any, Any]
 
@@ -113,22 +112,6 @@ def multiply(x: Array, rows: Rows, bias: Array, out: Array) -> None:
         if at < end:
             a += splat(rows.values[at]) * load(x, rows.columns[at], 0)
         store(a + b, out, target, 0)
-
-
-@jit
-def gelu(x: Array) -> None:
-    """Exact GELU in place."""
-    for channel in range(x.shape[0]):
-        store(gelu_of_lanes(load(x, channel, 0)), x, channel, 0)
-
-
-@jit
-def relu(x: Array) -> None:
-    """ReLU in place."""
-    zero = splat(_F(0))
-    for channel in range(x.shape[0]):
-        value = load(x, channel, 0)
-        store(where(value < zero, zero, value), x, channel, 0)
 
 
 @jit
