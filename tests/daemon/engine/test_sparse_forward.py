@@ -19,7 +19,7 @@ from circuitd.engine.plan import Gradient, LogitDifference, Plan, Record
 from circuitd.engine.sites import sites_by_name
 from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.choice import Choice, apply, choose
-from circuitd.engine.sparse.tiles.attention import attend
+from circuitd.engine.sparse.tiles.attention import attend_heads
 from circuitd.engine.sparse.tiles.blocks import SparseBlocks
 from circuitd.engine.sparse.tiles.matrices import SparseWeights
 from circuitd.engine.sparse.tiles.tiles import Tiles
@@ -201,7 +201,7 @@ def test_what_is_not_a_number_stays_in_its_row_and_in_its_future(lengths, d_head
         tiles.fill(values, laid)
         for tile in range(tiles.n_tiles):
             scores = room((tile + 1) * 16, 16)
-            attend(laid, tile, tiles.starts[tile], d_head, sinks, scores, out[tile])
+            attend_heads(laid, tile, tiles.starts[tile], d_head, sinks, scores, out[tile])
         return tiles.spread(out)
 
     whole = attended(qkv)

@@ -29,8 +29,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 
 __all__ = [
     "LANES", "any_of", "bits", "bits_of", "floats", "floor", "halves", "lane_numbers", "larger",
-    "load", "load_at", "lowest_bit", "ones", "splat", "square_root", "store", "store_at",
-    "to_floats", "to_integers", "where", "whole",
+    "load", "load_at", "lowest_bit", "ones", "splat", "splat_of", "square_root", "store",
+    "store_at", "to_floats", "to_integers", "transpose", "where", "whole",
 ]  # fmt: skip
 
 #: Lanes of a vector: a cache line of float32, and a register of AVX-512.
@@ -205,12 +205,28 @@ def splat(typingctx: Any, scalar: Any) -> Any:
     else:
         return None
 
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        first = builder.insert_element(vector.llvm(ir.Undefined), args[0], _INT32(0))
-        zeros = ir.VectorType(_INT32, LANES)([0] * LANES)
-        return builder.shuffle_vector(first, first, zeros)
+    return vector(accepts), lambda context, builder, sig, args: _splat(builder, vector, args[0])
 
-    return vector(accepts), build
+
+@intrinsic
+def splat_of(typingctx: Any, array: Any, row: Any, lane: Any) -> Any:
+    """A vector whose lanes are all what an `array` [rows, lanes] has there."""
+    vector = _in(array)
+    if vector is None or array.ndim != 2:
+        return None
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, sig.args[0], *args)
+        element = builder.bitcast(pointer, vector.llvm.element.as_pointer())
+        return _splat(builder, vector, builder.load(element))
+
+    return vector(array, types.intp, types.intp), build
+
+
+def _splat(builder: Any, vector: Vector, scalar: Any) -> Any:
+    first = builder.insert_element(vector.llvm(ir.Undefined), scalar, _INT32(0))
+    zeros = ir.VectorType(_INT32, LANES)([0] * LANES)
+    return builder.shuffle_vector(first, first, zeros)
 
 
 @intrinsic
@@ -304,3 +320,49 @@ def larger(typingctx: Any, a: Any, b: Any) -> Any:
         return builder.select(compare(">", *args), *args)
 
     return a(a, b), build
+
+
+@intrinsic
+def transpose(typingctx: Any, array: Any, row: Any, lane: Any, out: Any, to_row: Any) -> Any:
+    """Write the sixteen by sixteen elements of `array` from `row` and `lane` on to `out` from
+    `to_row` on, rows for lanes.
+    """
+    if _in(array) is None or _in(out) != _in(array):
+        return None
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, first, lane, target, to = args
+        intp = first.type
+        rows = [
+            builder.load(
+                _pointer(context, builder, sig.args[0], source, builder.add(first, intp(i)), lane),
+                align=4,
+            )
+            for i in range(LANES)
+        ]
+        # In log2 steps: pairs of rows exchange halves, then quarters, and so on.
+        step = LANES // 2
+        while step:
+            for i in range(LANES):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i] = _interleave(builder, a, b, step, 0)
+                    rows[i + step] = _interleave(builder, a, b, step, step)
+            step //= 2
+        for i, value in enumerate(rows):
+            pointer = _pointer(
+                context, builder, sig.args[3], target, builder.add(to, intp(i)), intp(0)
+            )
+            builder.store(value, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, out, types.intp), build
+
+
+def _interleave(builder: Any, a: Any, b: Any, step: int, offset: int) -> Any:
+    """Blocks of `step` elements, those at `offset` of every two, in turn of `a` and of `b`."""
+    order = [
+        (i // (2 * step)) * 2 * step + offset + i % step + (LANES if i & step else 0)
+        for i in range(LANES)
+    ]
+    return builder.shuffle_vector(a, b, ir.VectorType(_INT32, LANES)(order))

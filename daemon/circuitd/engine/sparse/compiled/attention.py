@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from circuitd.engine.sparse.attention import NOT_SEEN, attend, queries_of
 from circuitd.engine.sparse.compiled.plan import Heads, Shape
 from circuitd.engine.sparse.functions import exp
 from circuitd.engine.sparse.jit import jit, jit_reduce
-from circuitd.engine.sparse.lanes.attention import attention_pattern
+from circuitd.engine.sparse.vectors import LANES, store_at
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +30,8 @@ def attend_all(
     keys: Array,
     values: Array,
     positions: Array,
-    pattern: Array,
+    starts: Array,
+    scores: Array,
     pairs: Array,
     prefix: Array,
     seen: Array,
@@ -38,7 +40,10 @@ def attend_all(
     """Every token attends. `queries`, `keys`, `values` [candidates, lanes]; writes open values as
     they are attended to, then the shares that are sources, to `seen`, and all heads' to `shares`.
     """
-    n = positions.shape[0]
+    n, scale = positions.shape[0], _F(1) / np.sqrt(_F(shape.d_head))
+    n_tiles = (n + LANES - 1) // LANES
+    for lane in range(n_tiles * LANES):  # what fills up the last tile sees itself
+        starts[lane] = lane - (positions[lane] if lane < n else 0)
     for head in range(heads.start[layer], heads.start[layer + 1]):
         share = shares[head - heads.start[layer], :n]
         first, last = heads.first_value[head], heads.last_value[head]
@@ -54,11 +59,7 @@ def attend_all(
                 for lane in range(n):
                     to[lane] = share[lane] / _F(positions[lane] + 1) * total[lane]
         else:
-            # The pattern is scaled by the channels it is given, not by the head's.
-            scale = np.sqrt(_F(n_pairs + 1) / _F(shape.d_head))
             key_rows[n_pairs] = _F(1)
-            for lane in range(n):
-                base[lane] *= scale
             for i in range(n_pairs):
                 at = heads.pair_start[head] + i
                 key, key_to = keys[heads.pair_key[at]], key_rows[i]
@@ -69,26 +70,19 @@ def attend_all(
                 if query >= 0:
                     row = queries[query]
                     for lane in range(n):
-                        to[lane] = row[lane] * scale
+                        to[lane] = row[lane]
                 else:
-                    to[:] = heads.pair_fill[at] * scale
-            attention_pattern(
-                query_rows, key_rows, heads.sink[head], shape.has_sink, positions, shape.longest,
-                pattern[:, :n],
-            )  # fmt: skip
-            share[:] = _F(0)
-            for distance in range(shape.longest):
-                row = pattern[distance]
-                for lane in range(n):
-                    share[lane] += row[lane]
-            for i in range(first, last):
-                to, value = seen[i, :n], values[i, :n]
-                to[:] = _F(0)
-                for distance in range(min(shape.longest, n)):
-                    given, there = pattern[distance, distance:n], value[: n - distance]
-                    here = to[distance:]
-                    for lane in range(n - distance):
-                        here[lane] += given[lane] * there[lane]
+                    to[:] = heads.pair_fill[at]
+            sink = heads.sink[head] if shape.has_sink else NOT_SEEN
+            for tile in range(n_tiles):
+                lane = tile * LANES
+                its = starts[lane : lane + LANES]
+                asking = queries_of(its, tile, 0, LANES)
+                given = attend(
+                    asking, its, pairs[0], pairs[1], values[first:], n_pairs + 1, last - first,
+                    scale, sink, scores, seen[first:], lane,
+                )  # fmt: skip
+                store_at(given, shares[head - heads.start[layer]], lane)
         if heads.source[head] >= 0:
             seen[heads.source[head], :n] = share
 

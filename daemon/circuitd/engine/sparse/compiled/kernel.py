@@ -153,7 +153,7 @@ def _score_mask(
         if half < turn - 1:
             attend_all(
                 plan.shape, plan.heads, layer, work.queries, work.keys, work.values, positions,
-                work.pattern, work.pairs, work.prefix, work.seen, work.shares,
+                work.starts, work.scores, work.pairs, work.prefix, work.seen, work.shares,
             )  # fmt: skip
         else:
             attend_last(

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.attention import n_keys_of
 from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.vectors import LANES
 
@@ -38,7 +39,8 @@ class Work(NamedTuple):
     floats: Array  # [3, lanes]
     counts: Array  # int32 [N_COUNTED, lanes]
     open: Array  # int64 [most candidates]
-    pattern: Array  # [longest + 1, lanes]
+    starts: Array  # int32 [lanes]: where each lane's prompt begins
+    scores: Array  # [keys of a tile, LANES]
     pairs: Array  # [2, most open keys of a head + 1, lanes]
     prefix: Array  # [most open values of a head, lanes]
 
@@ -71,6 +73,7 @@ def make_work(plan: p.Plan, n_lanes: int, n_rows: int) -> Work:
         rivals=room(n + shape.d_pos, lanes),
         floats=room(3, lanes), counts=room(N_COUNTED, lanes, dtype=np.int32),
         open=np.zeros(most(rows.candidate_start), np.int64),
-        pattern=room(shape.longest + 1 if attends else 0, lanes),
+        starts=room(lanes, dtype=np.int32),
+        scores=room(n_keys_of(shape.longest, lanes) if attends else 0, LANES),
         pairs=room(2, n_pairs + 1, lanes), prefix=room(n_values, lanes),
     )  # fmt: skip

@@ -1,8 +1,4 @@
-"""Causal attention on a block of lanes that holds whole sequences, forward and backward.
-
-Scores are kept by distance: what each token gives to the one so many lanes before it. All sequences
-of the block are computed at once; where one begins, its tokens' ages end the distances.
-"""
+"""Attention on a block of lanes that holds whole sequences, all heads, forward and backward."""
 
 from __future__ import annotations
 
@@ -10,8 +6,26 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.functions import exp
+from circuitd.engine.sparse.attention import (
+    N_HELD,
+    NOT_SEEN,
+    Queries,
+    attend,
+    multiply_pairs,
+    queries_of,
+    shares_of,
+    weigh,
+)
 from circuitd.engine.sparse.jit import jit
+from circuitd.engine.sparse.vectors import (
+    LANES,
+    load,
+    splat,
+    splat_of,
+    store,
+    transpose,
+    where,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -19,80 +33,27 @@ _F: Final = np.float32
 
 
 @jit
-def attention_pattern(
-    q: Array, k: Array, sink: Any, has_sink: bool, ages: Array, longest: int, out: Array
-) -> None:
-    """One head's pattern, by distance: out[n, lane] is what a token gives to the one n before it.
-
-    `q`, `k` [d_head, lanes]; `ages` [lanes] is each token's position in its sequence, so distances
-    beyond it get 0; `longest` is the longest sequence of the block. A sink is one more key of logit
-    `sink` and value zero. `out` [longest + 1 or more, lanes]; its last row is scratch.
-    """
-    d_head, n_lanes = q.shape
-    scale = _F(1) / np.sqrt(_F(d_head))
-    largest = out[longest]
-    for lane in range(n_lanes):
-        largest[lane] = sink if has_sink else _F(-3e38)
-    for distance in range(longest):
-        scores = out[distance]
-        for lane in range(n_lanes):
-            scores[lane] = _F(0)
-        for channel in range(d_head):
-            query, key = q[channel, distance:], k[channel, : n_lanes - distance]
-            to = scores[distance:]
-            for lane in range(n_lanes - distance):
-                to[lane] += query[lane] * key[lane]
-        for lane in range(n_lanes):
-            seen = ages[lane] >= distance
-            scores[lane] = scores[lane] * scale if seen else _F(-3e38)
-            largest[lane] = max(largest[lane], scores[lane])
-    for distance in range(longest):
-        scores = out[distance]
-        for lane in range(n_lanes):
-            seen = ages[lane] >= distance
-            scores[lane] = exp(scores[lane] - largest[lane]) if seen else _F(0)
-    total = largest
-    for lane in range(n_lanes):
-        total[lane] = exp(sink - largest[lane]) if has_sink else _F(0)
-    for distance in range(longest):
-        scores = out[distance]
-        for lane in range(n_lanes):
-            total[lane] += scores[lane]
-    for distance in range(longest):
-        scores = out[distance]
-        for lane in range(n_lanes):
-            scores[lane] /= total[lane]
-
-
-@jit
-def attend(
-    q: Array,
-    k: Array,
-    v: Array,
-    sinks: Array,
-    ages: Array,
-    longest: int,
-    n_head: int,
-    pattern: Array,
-    y: Array,
+def attend_heads(
+    q: Array, k: Array, v: Array, sinks: Array, starts: Array, n_head: int, scores: Array, y: Array
 ) -> None:
     """Causal attention within each sequence of the block, [d_attn, lanes] in and out.
 
-    `sinks` [n_head], empty without; `pattern` [longest + 1, lanes] is scratch.
+    `sinks` [n_head], empty without; `starts` int32 [lanes]: where each lane's sequence begins;
+    `scores` [keys, LANES] is scratch.
     """
     n_lanes, d_head = q.shape[1], q.shape[0] // n_head
-    y[:] = _F(0)
-    for head in range(n_head):
-        own = slice(head * d_head, (head + 1) * d_head)
-        has_sink = sinks.shape[0] > 0
-        sink = sinks[head] if has_sink else _F(0)
-        attention_pattern(q[own], k[own], sink, has_sink, ages, longest, pattern)
-        for channel in range(head * d_head, (head + 1) * d_head):
-            for distance in range(longest):
-                share, value = pattern[distance, distance:], v[channel, : n_lanes - distance]
-                to = y[channel, distance:]
-                for lane in range(n_lanes - distance):
-                    to[lane] += share[lane] * value[lane]
+    scale = _F(1) / np.sqrt(_F(d_head))
+    for tile in range(n_lanes // LANES):
+        lane = tile * LANES
+        its = starts[lane : lane + LANES]
+        queries = queries_of(its, tile, 0, LANES)
+        for head in range(n_head):
+            at = head * d_head
+            sink = sinks[head] if sinks.shape[0] > 0 else NOT_SEEN
+            attend(
+                queries, its, q[at:], k[at:], v[at:], d_head, d_head, scale, sink, scores, y[at:],
+                lane,
+            )  # fmt: skip
 
 
 @jit
@@ -101,11 +62,11 @@ def attend_backward(
     k: Array,
     v: Array,
     sinks: Array,
-    ages: Array,
-    longest: int,
+    starts: Array,
     n_head: int,
-    pattern: Array,
-    by_pattern: Array,
+    shares: Array,
+    by_scores: Array,
+    turned: Array,
     grad_y: Array,
     grad_q: Array,
     grad_k: Array,
@@ -113,43 +74,82 @@ def attend_backward(
 ) -> None:
     """Gradients by queries, keys and values; the sink's value is zero, so it takes no part.
 
-    The pattern is computed again: keeping those of all heads would cost more memory than time.
-    `pattern`, `by_pattern` [longest + 1, lanes] are scratch.
+    The shares are computed again: keeping those of all heads would cost more memory than time.
+    `shares` and `by_scores` [keys, LANES] and `turned` [2 * LANES, LANES] are scratch.
     """
     n_lanes, d_head = q.shape[1], q.shape[0] // n_head
-    scale = _F(1) / np.sqrt(_F(d_head))
-    grad_q[:] = _F(0)
+    scale, one = _F(1) / np.sqrt(_F(d_head)), splat(_F(1))
     grad_k[:] = _F(0)
     grad_v[:] = _F(0)
-    mean = by_pattern[longest]
-    for head in range(n_head):
-        own = slice(head * d_head, (head + 1) * d_head)
-        has_sink = sinks.shape[0] > 0
-        sink = sinks[head] if has_sink else _F(0)
-        attention_pattern(q[own], k[own], sink, has_sink, ages, longest, pattern)
-        mean[:] = _F(0)
-        for distance in range(longest):
-            n = n_lanes - distance
-            share, slope = pattern[distance, distance:], by_pattern[distance, distance:]
-            by_pattern[distance] = _F(0)
-            for channel in range(head * d_head, (head + 1) * d_head):
-                value, to, g = v[channel, :n], grad_v[channel, :n], grad_y[channel, distance:]
-                for lane in range(n):
-                    slope[lane] += g[lane] * value[lane]
-                    to[lane] += g[lane] * share[lane]
-            along = mean[distance:]
-            for lane in range(n):
-                along[lane] += slope[lane] * share[lane]
-        for distance in range(longest):
-            n = n_lanes - distance
-            share, slope = pattern[distance, distance:], by_pattern[distance, distance:]
-            along = mean[distance:]
-            for lane in range(n):
-                slope[lane] = share[lane] * (slope[lane] - along[lane]) * scale
-            for channel in range(head * d_head, (head + 1) * d_head):
-                key, query = k[channel, :n], q[channel, distance:]
-                to_key, to_query = grad_k[channel, :n], grad_q[channel, distance:]
-                for lane in range(n):
-                    to_query[lane] += slope[lane] * key[lane]
-                for lane in range(n):
-                    to_key[lane] += slope[lane] * query[lane]
+    for tile in range(n_lanes // LANES):
+        lane = tile * LANES
+        its = starts[lane : lane + LANES]
+        queries = queries_of(its, tile, 0, LANES)
+        for head in range(n_head):
+            at = head * d_head
+            sink = sinks[head] if sinks.shape[0] > 0 else NOT_SEEN
+            inverse, _ = shares_of(queries, its, q[at:], k[at:], d_head, scale, sink, shares)
+            multiply_pairs(queries, grad_y[at:], v[at:], d_head, _F(1), by_scores)
+            _through_softmax(queries, shares, by_scores, inverse, scale)
+            weigh(queries, k[at:], d_head, by_scores, one, grad_q[at:], lane)
+            for other in range(queries.first_tile, tile + 1):
+                first = (other - queries.first_tile) * LANES
+                transpose(shares, first, 0, turned, 0)
+                transpose(by_scores, first, 0, turned, LANES)
+                to_lane = other * LANES
+                _gather(turned[:LANES], grad_y[at:], lane, d_head, grad_v[at:], to_lane)
+                _gather(turned[LANES:], q[at:], lane, d_head, grad_k[at:], to_lane)
+
+
+@jit
+def _through_softmax(
+    queries: Queries, shares: Array, by_scores: Array, inverse: Any, scale: Any
+) -> None:
+    """Make `shares` whole, and of the gradient by them in `by_scores` that by the scores."""
+    n_keys, zero = (queries.tile + 1 - queries.first_tile) * LANES, splat(_F(0))
+    mean = zero
+    for key in range(n_keys):
+        share = load(shares, key, 0) * inverse
+        store(share, shares, key, 0)
+        mean = where(share != zero, mean + share * load(by_scores, key, 0), mean)
+    factor = splat(scale)
+    for key in range(n_keys):
+        share = load(shares, key, 0)
+        slope = share * (load(by_scores, key, 0) - mean) * factor
+        store(where(share != zero, slope, zero), by_scores, key, 0)
+
+
+@jit
+def _gather(weights: Array, x: Array, lane: int, n_channels: int, out: Array, to_lane: int) -> None:
+    """Add to sixteen lanes of `out` those of `x` from `lane` on, each times its row of `weights`
+    [LANES, LANES].
+    """
+    held = n_channels - n_channels % N_HELD
+    for c in range(0, held, N_HELD):
+        y0, y1 = load(out, c, to_lane), load(out, c + 1, to_lane)
+        y2, y3 = load(out, c + 2, to_lane), load(out, c + 3, to_lane)
+        y4, y5 = load(out, c + 4, to_lane), load(out, c + 5, to_lane)
+        y6, y7 = load(out, c + 6, to_lane), load(out, c + 7, to_lane)
+        for i in range(LANES):
+            weight = load(weights, i, 0)
+            y0 += weight * splat_of(x, c, lane + i)
+            y1 += weight * splat_of(x, c + 1, lane + i)
+            y2 += weight * splat_of(x, c + 2, lane + i)
+            y3 += weight * splat_of(x, c + 3, lane + i)
+            y4 += weight * splat_of(x, c + 4, lane + i)
+            y5 += weight * splat_of(x, c + 5, lane + i)
+            y6 += weight * splat_of(x, c + 6, lane + i)
+            y7 += weight * splat_of(x, c + 7, lane + i)
+        store(y0, out, c, to_lane)
+        store(y1, out, c + 1, to_lane)
+        store(y2, out, c + 2, to_lane)
+        store(y3, out, c + 3, to_lane)
+        store(y4, out, c + 4, to_lane)
+        store(y5, out, c + 5, to_lane)
+        store(y6, out, c + 6, to_lane)
+        store(y7, out, c + 7, to_lane)
+    for c in range(held, n_channels):
+        y = load(out, c, to_lane)
+        for i in range(LANES):
+            y += load(weights, i, 0) * splat_of(x, c, lane + i)
+        store(y, out, c, to_lane)

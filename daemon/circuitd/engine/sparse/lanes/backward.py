@@ -32,9 +32,8 @@ def backward_block(
     s: Sizes,
     gates: Array,
     ablated: Array,
-    positions: Array,
     starts: Array,
-    longest: int,
+    lane_starts: Array,
     answers: Array,
     differences: Array,
     work: Work,
@@ -51,7 +50,7 @@ def backward_block(
     if last_layer == s.n_layer:
         _begin(net, s, gates, ablated, starts, answers, differences, work, grad_gates)
     for back in range(last_layer - first_layer):
-        _layer(net, s, gates, ablated, positions, longest, work, grad_gates, last_layer - 1 - back)
+        _layer(net, s, gates, ablated, lane_starts, work, grad_gates, last_layer - 1 - back)
 
 
 @jit_exact
@@ -96,8 +95,7 @@ def _layer(
     s: Sizes,
     gates: Array,
     ablated: Array,
-    positions: Array,
-    longest: int,
+    lane_starts: Array,
     work: Work,
     grad_gates: Array,
     i: int,
@@ -158,9 +156,8 @@ def _layer(
     q, k = work.gated_qkv[:d_attn], work.gated_qkv[d_attn : 2 * d_attn]
     v, by_qkv = work.gated_qkv[2 * d_attn :], work.grad_qkv
     attend_backward(
-        q, k, v, net.sinks[i], positions, longest, s.n_head, work.pattern,
-        work.by_pattern, by_y, by_qkv[:d_attn], by_qkv[d_attn : 2 * d_attn],
-        by_qkv[2 * d_attn :],
+        q, k, v, net.sinks[i], lane_starts, s.n_head, work.shares, work.by_scores, work.turned,
+        by_y, by_qkv[:d_attn], by_qkv[d_attn : 2 * d_attn], by_qkv[2 * d_attn :],
     )  # fmt: skip
     by_in = work.grad[: s.d_in]
     by_in[:] = _F(0)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from circuitd.engine.sparse.attention import n_keys_of
 from circuitd.engine.sparse.compiled.build import compile_circuit
 from circuitd.engine.sparse.compiled.circuit import (
     NO_CUTS,
@@ -47,6 +48,7 @@ class Block:
     tokens: Array  # [lanes]
     positions: Array  # [lanes]
     starts: Array  # [sequences + 1]
+    lane_starts: Array  # [lanes] int32: where each lane's sequence begins
     answers: Array  # [sequences, 2]
 
     @property
@@ -118,7 +120,7 @@ class _Rooms:
         except IndexError:
             pass
         else:
-            if work.y.shape[1] == n_lanes and len(work.pattern) > longest:
+            if work.y.shape[1] == n_lanes and len(work.shares) >= n_keys_of(longest, n_lanes):
                 return work
         return make_work(self._sizes, n_lanes, longest, self._keeps_layers)
 
@@ -291,7 +293,7 @@ class SparseNetwork:
         """One layer of a block; the last one fills `differences` [sequences]."""
         forward_block(
             self._net, self._sizes, given.gates, given.ablated, given.folded, block.tokens,
-            block.positions, block.starts, block.longest, block.answers, keeps_layers, work,
+            block.positions, block.starts, block.lane_starts, block.answers, keeps_layers, work,
             differences, layer, layer + 1, *given.cuts,
         )  # fmt: skip
 
@@ -300,8 +302,8 @@ class SparseNetwork:
     ) -> None:
         """Add to `grad` [n_nodes] what one layer of a block says."""
         backward_block(
-            self._net, self._sizes, given.gates, given.ablated, block.positions, block.starts,
-            block.longest, block.answers, differences, work, grad, layer, layer + 1,
+            self._net, self._sizes, given.gates, given.ablated, block.starts, block.lane_starts,
+            block.answers, differences, work, grad, layer, layer + 1,
         )  # fmt: skip
 
 
@@ -313,4 +315,7 @@ def _block(rows: list[int], ids: Array, lengths: Array, answers: Array) -> Block
     for row, start, length in zip(rows, starts[:-1], own, strict=True):
         tokens[start : start + length] = ids[row, :length]
         positions[start : start + length] = np.arange(length)
-    return Block(np.array(rows), tokens, positions, starts, answers[rows].astype(np.int64))
+    lane_starts = (np.arange(n_lanes) - positions).astype(np.int32)
+    return Block(
+        np.array(rows), tokens, positions, starts, lane_starts, answers[rows].astype(np.int64)
+    )

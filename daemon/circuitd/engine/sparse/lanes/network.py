@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit_exact
-from circuitd.engine.sparse.lanes.attention import attend
+from circuitd.engine.sparse.lanes.attention import attend_heads
 from circuitd.engine.sparse.lanes.kernels import (
     activate_with_slope,
     cut,
@@ -74,7 +74,7 @@ def forward_block(
     tokens: Array,
     positions: Array,
     starts: Array,
-    longest: int,
+    lane_starts: Array,
     answers: Array,
     keeps_layers: bool,
     work: Work,
@@ -88,11 +88,11 @@ def forward_block(
     """Layers `first_layer` to `last_layer` of a block; after the last of the network, right minus
     wrong answer's logit at the last token of each sequence.
 
-    `tokens`, `positions` int64 [lanes]; sequence i has lanes starts[i] to starts[i + 1], at most
-    `longest`; lanes after the last are padding, at position 0; `answers` int64 [sequences, 2];
-    `differences` [sequences]. The layers may be done some at a time; a pass that starts beyond the
-    first one finds the stream there in `work.stream[0]` (and keeps no layers). `cuts`,
-    `cut_weights`, `cut_fills`: edges, as `cut` says.
+    `tokens`, `positions` int64 [lanes]; sequence i has lanes starts[i] to starts[i + 1], and lanes
+    after the last are padding; `lane_starts` int32 [lanes]: where the sequence of each begins, of
+    padding itself. `answers` int64 [sequences, 2]; `differences` [sequences]. The layers may be
+    done some at a time; a pass that starts beyond the first one finds the stream there in
+    `work.stream[0]` (and keeps no layers). `cuts`, `cut_weights`, `cut_fills`: edges, see `cut`.
     """
     n_lanes, d, qkv = len(tokens), s.d_model, 3 * s.d_attn
     width = nodes_per_layer(s)
@@ -127,16 +127,16 @@ def forward_block(
                 work.qkv[at, rows], gates[first : first + s.d_attn],
                 ablated[first : first + s.d_attn], work.gated_qkv[rows],
             )  # fmt: skip
-        attend(
+        attend_heads(
             work.gated_qkv[: s.d_attn], work.gated_qkv[s.d_attn : 2 * s.d_attn],
-            work.gated_qkv[2 * s.d_attn :], net.sinks[i], positions, longest, s.n_head,
-            work.pattern, work.y,
+            work.gated_qkv[2 * s.d_attn :], net.sinks[i], lane_starts, s.n_head, work.shares,
+            work.y,
         )  # fmt: skip
         multiply(
             work.y, work.ones[: s.d_attn], net.column_start[i, 1], net.columns, net.targets,
             net.values, net.attn_proj_bias[i], work.attn_out[at],
         )  # fmt: skip
-        _cut_values(s, i, net.sinks[i], positions, longest, cuts, cut_weights, cut_fills, work, at)
+        _cut_values(s, i, net.sinks[i], lane_starts, cuts, cut_weights, cut_fills, work, at)
         first = node + attn_out_at(s)
         _add(work, work.attn_out[at], s.attn_out, gates, ablated, first, 2 * at, middle)
 
@@ -195,8 +195,7 @@ def _cut_values(
     s: Sizes,
     layer: int,
     sinks: Array,
-    positions: Array,
-    longest: int,
+    lane_starts: Array,
     cuts: Array,
     cut_weights: Array,
     cut_fills: Array,
@@ -219,10 +218,9 @@ def _cut_values(
         for lane in range(to.shape[0]):
             to[lane] = value[lane] - fill
         q, k = work.gated_qkv[: s.d_attn], work.gated_qkv[s.d_attn : 2 * s.d_attn]
-        attend(
-            q[own], k[own], shifted, sinks[head : head + 1], positions, longest, 1, work.pattern,
-            seen,
-        )  # fmt: skip
+        attend_heads(
+            q[own], k[own], shifted, sinks[head : head + 1], lane_starts, 1, work.shares, seen
+        )
         row, out = seen[source - head * d_head], work.attn_out[at, cuts[i, 3]]
         for lane in range(out.shape[0]):
             out[lane] -= w * row[lane]

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.attention import n_keys_of
 from circuitd.engine.sparse.lanes.layout import Sizes
 from circuitd.engine.sparse.select import Selection, make_selection
+from circuitd.engine.sparse.vectors import LANES
 
 Array = np.ndarray[Any, Any]
 
@@ -27,8 +29,9 @@ class Work(NamedTuple):
     post_act: Array  # [L, d_mlp, lanes]
     slope: Array  # [L, d_mlp, lanes]
     mlp_out: Array  # [L, d, lanes]
-    pattern: Array  # [longest sequence + 1, lanes]
-    by_pattern: Array  # likewise
+    shares: Array  # [keys of a tile, LANES]: what its queries give them
+    by_scores: Array  # likewise: gradients
+    turned: Array  # [2 * LANES, LANES]
     y: Array  # [d_attn, lanes]
     gated: Array  # [widest, lanes]
     gated_qkv: Array  # [3 * d_attn, lanes]
@@ -44,7 +47,7 @@ class Work(NamedTuple):
 def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> Work:
     """Room for one block of `n_lanes` whose longest sequence has `longest` tokens."""
     layers = sizes.n_layer if keeps_layers else 1
-    halves = 2 * layers + 1
+    halves, n_keys = 2 * layers + 1, n_keys_of(longest, n_lanes)
     d, d_in, d_attn, d_mlp = sizes.d_model, sizes.d_in, sizes.d_attn, sizes.d_mlp
     widest = max(d_in, 3 * d_attn, d_mlp)
 
@@ -58,8 +61,9 @@ def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> W
         post_act=room(layers, d_mlp, n_lanes),
         slope=room(layers, d_mlp, n_lanes),
         mlp_out=room(layers, d, n_lanes),
-        pattern=room(longest + 1, n_lanes),
-        by_pattern=room(longest + 1 if keeps_layers else 0, n_lanes),
+        shares=room(n_keys, LANES),
+        by_scores=room(n_keys if keeps_layers else 0, LANES),
+        turned=room(2 * LANES if keeps_layers else 0, LANES),
         y=room(d_attn, n_lanes),
         gated=room(widest, n_lanes),
         gated_qkv=room(3 * d_attn, n_lanes),

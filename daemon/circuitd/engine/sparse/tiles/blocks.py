@@ -20,11 +20,12 @@ from circuitd.engine.attention import attend as attend_densely
 from circuitd.engine.config import GPTConfig, Location
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.attention import n_keys_of
 from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.select import keep_largest, make_selection
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.sparse.tiles import kernels
-from circuitd.engine.sparse.tiles.attention import attend
+from circuitd.engine.sparse.tiles.attention import attend_heads
 from circuitd.engine.sparse.tiles.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
 from circuitd.engine.sparse.tiles.tiles import Tiles
 from circuitd.engine.sparse.vectors import LANES
@@ -98,8 +99,7 @@ class _Pass:
         self._config = config = blocks.weights.config
         self._queue: list[_Step] = []
         self._rooms: dict[int, _Room] = {}  # by thread
-        # A row may begin in the middle of a tile, and end in another's.
-        self._n_keys = min(tiles.n_tiles, -(-max(tiles.lengths) // LANES) + 1) * LANES
+        self._n_keys = n_keys_of(max(tiles.lengths), tiles.n_tiles * LANES)
         #: Values that all tiles keep until the next stop; the others live in a room.
         self._whole: dict[str, Array] = {}
         self._x = self._new(config.d_model)
@@ -248,7 +248,7 @@ class _Pass:
             self._attend_visibly(i, layer)
             return
         self._queue.append(
-            lambda t, room: attend(
+            lambda t, room: attend_heads(
                 self._qkv, t, self._tiles.starts[t], self._config.d_head, layer.sinks, room.scores,
                 self._y[t],
             )
