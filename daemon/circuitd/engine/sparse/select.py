@@ -43,7 +43,7 @@ _UPPER: Final = np.int32(0x7FFF0000)
 #: Rows of upper halves that are counted before a count might not fit its own half.
 _MOST_ROWS: Final = 1 << 14
 #: So many of a lane are few.
-_FEW: Final = 64
+_FEW: Final = 16
 #: Aiming so far beside the k-th largest, in turns above and below, soon leaves few in between.
 _ASIDE: Final = _F(_FEW / 4)
 #: Guesses before it bisects: values that lie very unevenly are not worth more.

@@ -30,7 +30,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 __all__ = [
     "LANES", "any_of", "bits", "bits_of", "floats", "floor", "halves", "lane_numbers", "larger",
     "load", "load_at", "lowest_bit", "ones", "splat", "splat_of", "square_root", "store",
-    "store_at", "to_floats", "to_integers", "transpose", "where", "whole",
+    "store_at", "sum_of", "to_floats", "to_integers", "transpose", "where", "whole",
 ]  # fmt: skip
 
 #: Lanes of a vector: a cache line of float32, and a register of AVX-512.
@@ -283,6 +283,17 @@ def _any(builder: Any, mask: Any, _: Any) -> Any:
     return builder.icmp_unsigned("!=", as_integer, as_integer.type(0))
 
 
+def _sum(builder: Any, x: Any, _: Any) -> Any:
+    n = LANES // 2
+    while n:
+        order = ir.VectorType(_INT32, LANES)([(i + n) % LANES for i in range(LANES)])
+        x = builder.fadd(x, builder.shuffle_vector(x, x, order))
+        n //= 2
+    return builder.extract_element(x, _INT32(0))
+
+
+#: The sum of the lanes, always in the same order.
+sum_of: Any = _unary({F32: types.float32}, _sum)
 #: Whether a mask is true anywhere.
 any_of: Any = _unary(dict.fromkeys(_MASKS, types.boolean), _any)
 

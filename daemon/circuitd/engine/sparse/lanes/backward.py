@@ -15,6 +15,7 @@ from circuitd.engine.sparse.lanes.kernels import (
     gate,
     gate_backward,
     multiply_backward,
+    multiply_elements,
     rms_norm_backward,
 )
 from circuitd.engine.sparse.lanes.layout import Network, Sizes
@@ -112,18 +113,16 @@ def _layer(
         grad_gates[node : node + d],
     )  # fmt: skip
     by_post = work.grad_next[: s.d_mlp]
-    by_post[:] = _F(0)
-    multiply_backward(grad, g, net.row_start[i, 3], net.rows, net.sources, net.row_values, by_post)
+    multiply_backward(net, i, 3, grad, g, by_post)
     node -= s.d_mlp
     g = gates[node : node + s.d_mlp]
     gate_backward(
         work.post_act[i], g, ablated[node : node + s.d_mlp], by_post,
         s.mlp_neuron < s.d_mlp, grad_gates[node : node + s.d_mlp],
     )  # fmt: skip
-    _times_open(by_post, g, work.slope[i])
+    multiply_elements(by_post, work.slope[i])
     by_in = work.grad[: s.d_in]
-    by_in[:] = _F(0)
-    multiply_backward(by_post, g, net.row_start[i, 2], net.rows, net.sources, net.row_values, by_in)
+    multiply_backward(net, i, 2, by_post, g, by_in)
     node -= s.d_in
     gate_backward(
         work.mlp_in[i], gates[node : node + s.d_in], ablated[node : node + s.d_in], by_in,
@@ -143,8 +142,7 @@ def _layer(
         grad_gates[node : node + d],
     )  # fmt: skip
     by_y = work.y
-    by_y[:] = _F(0)
-    multiply_backward(grad, g, net.row_start[i, 1], net.rows, net.sources, net.row_values, by_y)
+    multiply_backward(net, i, 1, grad, g, by_y)
     node = i * width
     for part in range(3):
         first = node + qkv_at(s, part)
@@ -159,21 +157,18 @@ def _layer(
         q, k, v, net.sinks[i], lane_starts, s.n_head, work.shares, work.by_scores, work.turned,
         by_y, by_qkv[:d_attn], by_qkv[d_attn : 2 * d_attn], by_qkv[2 * d_attn :],
     )  # fmt: skip
-    by_in = work.grad[: s.d_in]
-    by_in[:] = _F(0)
     for part in range(3):
         kept = s.attn_q if part == 0 else (s.attn_k if part == 1 else s.attn_v)
         first = node + qkv_at(s, part)
         rows = slice(part * d_attn, (part + 1) * d_attn)
         g = gates[first : first + d_attn]
+        work.qkv_gates[rows] = g
         gate_backward(
             work.qkv[i, rows], g, ablated[first : first + d_attn], by_qkv[rows],
             kept < d_attn, grad_gates[first : first + d_attn],
         )  # fmt: skip
-        multiply_backward(
-            by_qkv[rows], g, net.row_start[i, 0] + part * d_attn, net.rows, net.sources,
-            net.row_values, by_in,
-        )  # fmt: skip
+    by_in = work.grad[: s.d_in]
+    multiply_backward(net, i, 0, by_qkv, work.qkv_gates, by_in)
     gate_backward(
         work.attn_in[i], gates[node : node + s.d_in], ablated[node : node + s.d_in], by_in,
         s.attn_in < s.d_in, grad_gates[node : node + s.d_in],
@@ -181,12 +176,3 @@ def _layer(
     rms_norm_backward(
         work.stream[2 * i], net.gains[2 * i], work.inverse[2 * i], by_in, work.scratch, grad_x
     )
-
-
-@jit_exact
-def _times_open(grad: Array, gates: Array, slope: Array) -> None:
-    """Multiply by the activation's slope where the gate lets a gradient through."""
-    for channel in range(grad.shape[0]):
-        if gates[channel] != _F(0):
-            for lane in range(grad.shape[1]):
-                grad[channel, lane] *= slope[channel, lane]

@@ -113,10 +113,7 @@ def forward_block(
         gated = work.gated[: s.d_in]
         g = gates[node : node + s.d_in]
         gate(work.attn_in[at], g, ablated[node : node + s.d_in], gated)
-        multiply(
-            gated, g, net.column_start[i, 0], net.columns, net.targets, net.values,
-            folded[i, :qkv], work.qkv[at],
-        )  # fmt: skip
+        multiply(net, i, 0, gated, g, folded[i, :qkv], net.attn_bias[i], work.qkv[at])
         cut(i, 0, cuts, cut_weights, cut_fills, gated, work.qkv[at])
         for part in range(3):
             kept = s.attn_q if part == 0 else (s.attn_k if part == 1 else s.attn_v)
@@ -132,10 +129,8 @@ def forward_block(
             work.gated_qkv[2 * s.d_attn :], net.sinks[i], lane_starts, s.n_head, work.shares,
             work.y,
         )  # fmt: skip
-        multiply(
-            work.y, work.ones[: s.d_attn], net.column_start[i, 1], net.columns, net.targets,
-            net.values, net.attn_proj_bias[i], work.attn_out[at],
-        )  # fmt: skip
+        bias = net.attn_proj_bias[i]
+        multiply(net, i, 1, work.y, work.ones[: s.d_attn], bias, bias, work.attn_out[at])
         _cut_values(s, i, net.sinks[i], lane_starts, cuts, cut_weights, cut_fills, work, at)
         first = node + attn_out_at(s)
         _add(work, work.attn_out[at], s.attn_out, gates, ablated, first, 2 * at, middle)
@@ -146,10 +141,7 @@ def forward_block(
         g = gates[node : node + s.d_in]
         gate(work.mlp_in[at], g, ablated[node : node + s.d_in], gated)
         pre = work.post_act[at]
-        multiply(
-            gated, g, net.column_start[i, 2], net.columns, net.targets, net.values,
-            folded[i, qkv : qkv + s.d_mlp], pre,
-        )  # fmt: skip
+        multiply(net, i, 2, gated, g, folded[i, qkv : qkv + s.d_mlp], net.fc_bias[i], pre)
         cut(i, 2, cuts, cut_weights, cut_fills, gated, pre)
         if keeps_layers:
             activate_with_slope(pre, s.is_gelu, work.slope[at])
@@ -160,10 +152,8 @@ def forward_block(
         g = gates[node : node + s.d_mlp]
         gated_mlp = work.gated[: s.d_mlp]
         gate(pre, g, ablated[node : node + s.d_mlp], gated_mlp)
-        multiply(
-            gated_mlp, g, net.column_start[i, 3], net.columns, net.targets, net.values,
-            folded[i, qkv + s.d_mlp :], work.mlp_out[at],
-        )  # fmt: skip
+        bias = net.mlp_proj_bias[i]
+        multiply(net, i, 3, gated_mlp, g, folded[i, qkv + s.d_mlp :], bias, work.mlp_out[at])
         cut(i, 3, cuts, cut_weights, cut_fills, gated_mlp, work.mlp_out[at])
         first = node + s.d_mlp
         _add(work, work.mlp_out[at], s.mlp_out, gates, ablated, first, 2 * at + 1, after)

@@ -42,6 +42,7 @@ class Work(NamedTuple):
     scratch: Array  # [lanes]
     selection: Selection
     ones: Array  # [widest]
+    qkv_gates: Array  # [3 * d_attn]: in the order of c_attn's rows
 
 
 def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> Work:
@@ -74,4 +75,5 @@ def make_work(sizes: Sizes, n_lanes: int, longest: int, keeps_layers: bool) -> W
         scratch=room(n_lanes),
         selection=make_selection(widest),
         ones=np.ones(widest, np.float32),
+        qkv_gates=room(3 * d_attn),
     )
