@@ -46,6 +46,7 @@ def measure(bench: Bench) -> list[Table]:
 
 def _measure(bench: Bench, case: Case) -> Table:
     network = bench.shipped
+    execution = _check_execution(bench, case)
     daemons = {transport: bench.daemon_over(transport) for transport in TRANSPORTS}
     subjects = {"engine": local(_in_process(network, case))}
     for transport, daemon in daemons.items():
@@ -60,6 +61,7 @@ def _measure(bench: Bench, case: Case) -> Table:
         notes=[
             "Overhead: beyond the engine in the same round (median, quartiles over rounds); for "
             "p99, the difference of the two p99.",
+            f"Engine and daemons both run {execution}.",
             "The last row is a request that the front answers by itself.",
         ],
     )
@@ -76,6 +78,17 @@ def _measure(bench: Bench, case: Case) -> Table:
         )
     table.add("hello, ipc", p50_ms=timings["hello"].p50_ms, p99_ms=timings["hello"].p99_ms)
     return table
+
+
+def _check_execution(bench: Bench, case: Case) -> str:
+    """What engine and daemon run on, which must be the same: each has measured for itself."""
+    network = bench.shipped
+    tokens = prompt(network.config, 1, case.n_positions)
+    own = forward(network.chosen, torch.from_numpy(tokens).long(), Plan(logits="last")).execution
+    asked = bench.daemon.client.forward(network.name, tokens=tokens, use_cache=False).raw.execution
+    if own != asked:
+        raise RuntimeError(f"the engine here runs {own}, the daemon {asked}: nothing to compare")
+    return own
 
 
 def _in_process(network: Network, case: Case):

@@ -19,7 +19,7 @@ from circuitd.engine.cuda import available as cuda
 from circuitd.engine.gpt import forward
 from circuitd.engine.nonzeros import WeightMatrix
 from circuitd.engine.plan import Plan
-from circuitd.engine.sparse.timing import fastest
+from circuitd.engine.sparse.timing import race
 from circuitd.engine.weights import Matrices, Weights
 
 #: Tokens of the passes that are timed. Fewer say nothing of a GPU: it waits for the next kernel.
@@ -67,9 +67,10 @@ def why_not(weights: Weights) -> str | None:
 def choose(weights: Weights) -> Choice:
     """Measure: some hundred milliseconds for the largest published model.
 
-    Whatever the model, it is two dense and two sparse passes of `N_TOKENS` tokens through one layer
-    and a product by each of its matrices, so less than the first request would take densely; what
-    is quicker than a few milliseconds is repeated for as long. Loading the kernels comes on top.
+    Whatever the model, it is a few dense and as many sparse passes of `N_TOKENS` tokens through one
+    layer, in turns, and a product by each of its matrices: about what the first request would take
+    densely; what is quicker than a few milliseconds is repeated for as long. Loading the kernels
+    comes on top.
     """
     if (reason := why_not(weights)) is not None:
         return Choice(reason=reason)
@@ -87,20 +88,21 @@ def choose(weights: Weights) -> Choice:
     tokens = torch.zeros(1, min(n_tokens, one.config.block_size), dtype=torch.int64)
     plan = Plan(logits="none")
 
-    def seconds(network: Weights) -> float:
-        if weights.device.type == "cuda":
-            from circuitd.engine.cuda.choice import seconds_of_blocks
-
-            return seconds_of_blocks(network, tokens)
-        forward(network, tokens, plan)  # loads the kernels
-        return fastest(lambda: forward(network, tokens, plan))
-
-    dense_s = seconds(one)
     is_sparse = _faster_on_nonzeros(weights, dense, n_tokens)
-    if weights.device.type == "cuda" and not any(map(any, is_sparse)):
-        reason = "no matrix is multiplied faster by its nonzeros"
-        return Choice(reason=reason, dense_s=dense_s, sparse_s=dense_s)
-    sparse_s = seconds(apply(one, Choice(is_sparse[:1])))
+    if weights.device.type == "cuda":
+        from circuitd.engine.cuda.choice import seconds_of_blocks
+
+        dense_s = seconds_of_blocks(one, tokens)
+        if not any(map(any, is_sparse)):
+            reason = "no matrix is multiplied faster by its nonzeros"
+            return Choice(reason=reason, dense_s=dense_s, sparse_s=dense_s)
+        sparse_s = seconds_of_blocks(apply(one, Choice(is_sparse[:1])), tokens)
+    else:
+        other = apply(one, Choice(is_sparse[:1]))
+        forward(other, tokens, plan)  # loads the kernels
+        dense_s, sparse_s = race(
+            lambda: forward(one, tokens, plan), lambda: forward(other, tokens, plan)
+        )
     if sparse_s >= dense_s:
         reason = f"sparse takes {sparse_s / dense_s:.1f} times as long"
         return Choice(reason=reason, dense_s=dense_s, sparse_s=sparse_s)

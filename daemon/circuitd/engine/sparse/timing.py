@@ -10,6 +10,8 @@ import torch
 
 #: Seconds that timing one thing should take.
 _SLICE_S: Final = 5e-3
+#: How often what is compared takes its turn, however long that takes.
+_LEAST_TURNS: Final = 3
 
 
 def fastest(work: Callable[[], object], device: torch.device = torch.device("cpu")) -> float:  # noqa: B008 - immutable
@@ -31,6 +33,21 @@ def fastest(work: Callable[[], object], device: torch.device = torch.device("cpu
         took = time.perf_counter() - began
         best, spent = min(best, took), spent + took
     return best
+
+
+def race(*works: Callable[[], object]) -> tuple[float, ...]:
+    """Seconds of the fastest run of each of `works` on the CPU, which take turns: so whatever else
+    the machine does while it is measured, it does to all of them.
+    """
+    best, spent, n_turns = [float("inf")] * len(works), 0.0, 0
+    while n_turns < _LEAST_TURNS or spent < _SLICE_S * len(works):
+        for i, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            took = time.perf_counter() - began
+            best[i], spent = min(best[i], took), spent + took
+        n_turns += 1
+    return tuple(best)
 
 
 def _wait_for(device: torch.device) -> None:
