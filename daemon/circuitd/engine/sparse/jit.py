@@ -23,7 +23,7 @@ def _sources() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         source = path.read_bytes()
-        if any(word in source for word in (b"@jit", b"@intrinsic", b"NamedTuple")):
+        if any(word in source for word in (b"@jit", b"intrinsic", b"NamedTuple")):
             digest.update(source)
     return digest.hexdigest()
 

@@ -44,6 +44,11 @@ _ELEMENTS: Final = {
 }  # fmt: skip
 
 
+def _written(function: Callable[..., Any]) -> Any:
+    """What compiled kernels call: `function` gives its type, and writes its instructions."""
+    return intrinsic(function)
+
+
 class Vector(types.Type):
     """The type of `n` elements of one kind."""
 
@@ -86,7 +91,8 @@ def _operator(operation: Any, builds: dict[Vector, _Build], *, compares: bool = 
             vector = args[0]
             return signature(_MASK_OF[vector] if compares else vector, vector, vector)
 
-    infer_global(operation)(Template)
+    register: Any = infer_global(operation)
+    register(Template)
     for vector, build in builds.items():
         lower_builtin(operation, vector, vector)(
             lambda context, builder, sig, args, build=build: build(builder, *args)
@@ -143,7 +149,7 @@ def _in(array: Any) -> Any:
     return {types.float32: F32, types.int32: I32}.get(array.dtype) if is_array else None
 
 
-@intrinsic
+@_written
 def load(typingctx: Any, array: Any, row: Any, lane: Any) -> Any:
     """Sixteen elements of row `row` of a float32 or int32 `array` [rows, lanes], from `lane` on."""
     vector = _in(array)
@@ -156,7 +162,7 @@ def load(typingctx: Any, array: Any, row: Any, lane: Any) -> Any:
     return vector(array, types.intp, types.intp), build
 
 
-@intrinsic
+@_written
 def store(typingctx: Any, value: Any, array: Any, row: Any, lane: Any) -> Any:
     """Write `value` where `load` would read it."""
     if value != _in(array) or array.ndim != 2:
@@ -169,7 +175,7 @@ def store(typingctx: Any, value: Any, array: Any, row: Any, lane: Any) -> Any:
     return types.void(value, array, types.intp, types.intp), build
 
 
-@intrinsic
+@_written
 def load_at(typingctx: Any, array: Any, lane: Any) -> Any:
     """Sixteen elements of a float32 or int32 `array` [lanes], from `lane` on."""
     vector = _in(array)
@@ -182,7 +188,7 @@ def load_at(typingctx: Any, array: Any, lane: Any) -> Any:
     return vector(array, types.intp), build
 
 
-@intrinsic
+@_written
 def store_at(typingctx: Any, value: Any, array: Any, lane: Any) -> Any:
     """Write `value` where `load_at` would read it."""
     if value != _in(array) or array.ndim != 1:
@@ -195,7 +201,7 @@ def store_at(typingctx: Any, value: Any, array: Any, lane: Any) -> Any:
     return types.void(value, array, types.intp), build
 
 
-@intrinsic
+@_written
 def splat(typingctx: Any, scalar: Any) -> Any:
     """A vector whose lanes are all `scalar`: a float32, or an integer as int32."""
     if scalar is types.float32:
@@ -208,7 +214,7 @@ def splat(typingctx: Any, scalar: Any) -> Any:
     return vector(accepts), lambda context, builder, sig, args: _splat(builder, vector, args[0])
 
 
-@intrinsic
+@_written
 def splat_of(typingctx: Any, array: Any, row: Any, lane: Any) -> Any:
     """A vector whose lanes are all what an `array` [rows, lanes] has there."""
     vector = _in(array)
@@ -229,7 +235,7 @@ def _splat(builder: Any, vector: Vector, scalar: Any) -> Any:
     return builder.shuffle_vector(first, first, zeros)
 
 
-@intrinsic
+@_written
 def lane_numbers(typingctx: Any) -> Any:
     """The int32 vector 0, 1, .. 15."""
     numbers = I32.llvm(list(range(LANES)))
@@ -251,7 +257,7 @@ def _unary(gives: dict[Any, types.Type], build: Callable[[Any, Any, Any], Any]) 
             builder, args[0], context.get_value_type(sig.return_type)
         )
 
-    return intrinsic(typed)
+    return _written(typed)
 
 
 #: The bit pattern of each float, and back.
@@ -312,7 +318,7 @@ floor: Any = _unary({F32: F32}, _of_floats("floor"))
 square_root: Any = _unary({F32: F32}, _of_floats("sqrt"))
 
 
-@intrinsic
+@_written
 def where(typingctx: Any, mask: Any, chosen: Any, other: Any) -> Any:
     """`chosen` where `mask` is true, else `other`."""
     if chosen != other or mask != _MASK_OF.get(chosen):
@@ -320,7 +326,7 @@ def where(typingctx: Any, mask: Any, chosen: Any, other: Any) -> Any:
     return chosen(mask, chosen, other), lambda context, builder, sig, args: builder.select(*args)
 
 
-@intrinsic
+@_written
 def larger(typingctx: Any, a: Any, b: Any) -> Any:
     """The larger of each two elements; `b` where `a` is not a number."""
     if a != b or a not in _MASK_OF:
@@ -333,7 +339,7 @@ def larger(typingctx: Any, a: Any, b: Any) -> Any:
     return a(a, b), build
 
 
-@intrinsic
+@_written
 def transpose(typingctx: Any, array: Any, row: Any, lane: Any, out: Any, to_row: Any) -> Any:
     """Write the sixteen by sixteen elements of `array` from `row` and `lane` on to `out` from
     `to_row` on, rows for lanes.
