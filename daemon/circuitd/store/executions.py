@@ -1,7 +1,7 @@
 """Which execution was measured to be the fastest for a model on this machine, one file per model.
 
 What is kept is worth a fraction of a second: a file that cannot be read, or that was measured on
-another machine, with other libraries or another number of threads, is measured again.
+another machine, with other kernels or libraries or another number of threads, is measured again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from circuitd import __version__
 from circuitd.engine.sparse.choice import Choice
+from circuitd.engine.sparse.sources import digest_of_kernels
 
 _CPU: Final = torch.device("cpu")
 _log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def _machine(device: torch.device) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "circuitd": __version__,
         "torch": str(torch.__version__),
+        "kernels": digest_of_kernels(),
         "numba": importlib.metadata.version("numba"),
     }
 

@@ -21,15 +21,16 @@ def test_what_was_kept_is_found_again_by_the_next_process(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["abc.json"]
 
 
-def test_another_number_of_threads_or_processor_is_measured_again(tmp_path, monkeypatch):
+def test_other_threads_processors_and_kernels_are_measured_again(tmp_path, monkeypatch):
     kept = Executions(tmp_path)
     kept.keep("abc", MEASURED)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 96)
         assert kept.find("abc") is None
-    with monkeypatch.context() as patch:
-        patch.setattr(executions, "_processor", lambda: "another")
-        assert kept.find("abc") is None
+    for what in ("_processor", "digest_of_kernels"):
+        with monkeypatch.context() as patch:
+            patch.setattr(executions, what, lambda: "another")
+            assert kept.find("abc") is None
     assert kept.find("abc") == MEASURED
 
 

@@ -7,39 +7,27 @@ may be taken in any order where a kernel says so (`jit_reduce`); nothing else ma
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import numba
+
+from circuitd.engine.sparse.sources import digest_of_kernels
 
 _REDUCES: Final = {"reassoc", "contract"}
 _FUSES: Final = {"contract"}
 
 
-def _sources() -> str:
-    """A digest of all files with anything that is compiled here, or that is given to it."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        source = path.read_bytes()
-        if any(word in source for word in (b"@jit", b"intrinsic", b"NamedTuple")):
-            digest.update(source)
-    return digest.hexdigest()
-
-
-#: Numba would compile again only what stands in a file that has changed, not what calls it.
-_STAMP: Final = _sources()
-
-
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Numba's decorator; what is kept on disk is of these very sources."""
+    """Numba's decorator; what is kept on disk is of these very sources. Numba by itself would
+    compile again only what stands in a file that has changed, not what calls it.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
         compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
         if compiled is not function:  # else NUMBA_DISABLE_JIT is set
             compiled.enable_caching()
-            compiled._cache._cache_file._source_stamp = _STAMP
+            compiled._cache._cache_file._source_stamp = digest_of_kernels()
         return compiled
 
     return decorate

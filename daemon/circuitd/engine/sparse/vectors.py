@@ -72,9 +72,7 @@ F32: Final = Vector("f32", LANES)
 I32: Final = Vector("i32", LANES)
 #: Two per lane: the low half of each lane's integer, then the high half.
 I16: Final = Vector("i16", 2 * LANES)
-_MASK_OF: Final = {F32: Vector("mask", LANES), I32: Vector("mask", LANES)} | {
-    I16: Vector("mask", 2 * LANES)
-}
+_MASK_OF: Final = {vector: Vector("mask", vector.n) for vector in (F32, I32, I16)}
 _MASKS: Final = tuple(dict.fromkeys(_MASK_OF.values()))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from circuitd.engine.sparse.attention import NOT_SEEN, attend, queries_of
 from circuitd.engine.sparse.compiled.plan import Heads, Shape
+from circuitd.engine.sparse.copying import fill_row
 from circuitd.engine.sparse.functions import exp
 from circuitd.engine.sparse.jit import jit, jit_reduce
 from circuitd.engine.sparse.vectors import LANES, store_at
@@ -72,7 +73,7 @@ def attend_all(
                     for lane in range(n):
                         to[lane] = row[lane]
                 else:
-                    to[:] = heads.pair_fill[at]
+                    fill_row(to, heads.pair_fill[at])
             sink = heads.sink[head] if shape.has_sink else NOT_SEEN
             for tile in range(n_tiles):
                 lane = tile * LANES
@@ -125,7 +126,7 @@ def attend_last(
                 n_keys = last_positions[prompt] + 1
                 begin = ends[prompt] - n_keys
                 own = scores[:n_keys]
-                own[:] = share[prompt]
+                fill_row(own, share[prompt])
                 for at in range(first_pair, last_pair):
                     query = heads.pair_query[at]
                     factor = queries[query, prompt] if query >= 0 else heads.pair_fill[at]
@@ -142,7 +143,7 @@ def attend_last(
 @jit
 def _bases(heads: Heads, head: int, queries: Array, out: Array) -> None:
     """The part of a head's scores that is the same for all keys, unscaled."""
-    out[:] = heads.base[head]
+    fill_row(out, heads.base[head])
     for at in range(heads.lone_start[head], heads.lone_start[head + 1]):
         fill, row = heads.lone_fill[at], queries[heads.lone_query[at]]
         for lane in range(out.shape[0]):

@@ -16,6 +16,7 @@ from circuitd.engine.sparse.compiled.attention import attend_all, attend_last
 from circuitd.engine.sparse.compiled.prompts import Lanes
 from circuitd.engine.sparse.compiled.rows import mix, read_inputs, run_part
 from circuitd.engine.sparse.compiled.work import Work
+from circuitd.engine.sparse.copying import copy_row, copy_rows, fill_row
 from circuitd.engine.sparse.jit import jit
 
 Array = np.ndarray[Any, Any]
@@ -84,9 +85,9 @@ def _score_mask(
         else:
             _embed(stream, letters_last, x_last)
     elif first_half < turn:
-        x[:] = entries.of_tokens[first_half, :, first:last]
+        copy_rows(entries.of_tokens[first_half, :, first:last], x)
     else:
-        x_last[:] = entries.of_lasts[first_half - turn, :, begin:end]
+        copy_rows(entries.of_lasts[first_half - turn, :, begin:end], x_last)
     for half in range(first_half, halves):
         layer = half // 2
         here, here_letters, here_positions = x, letters, positions
@@ -94,9 +95,9 @@ def _score_mask(
             here, here_letters, here_positions = x_last, letters_last, positions_last
         if keeps:
             if half < turn:
-                entries.of_tokens[half, :, first:last] = x
+                copy_rows(x, entries.of_tokens[half, :, first:last])
             else:
-                entries.of_lasts[half - turn, :, begin:end] = x_last
+                copy_rows(x_last, entries.of_lasts[half - turn, :, begin:end])
         # Nothing varies yet: tokens of one letter are alike, so each letter is worked out once.
         by_letter = half == 0 and turn > 0 and shape.d_pos == 0
         if by_letter:
@@ -166,7 +167,7 @@ def _score_mask(
         )  # fmt: skip
         _write(stream, half, work.outputs, to)
     if keeps:
-        entries.of_lasts[halves - turn, :, begin:end] = x_last
+        copy_rows(x_last, entries.of_lasts[halves - turn, :, begin:end])
     _finish(plan, x_last, letters_last, begin, gates, work, differences)
 
 
@@ -181,7 +182,7 @@ def _spread(places: Array, scratch: Array, values: Array) -> None:
     n = places.shape[0]
     for i in range(values.shape[0]):
         row = values[i]
-        scratch[:n] = row[:n]
+        copy_row(row[:n], scratch)
         for lane in range(n):
             row[lane] = scratch[places[lane]]
 
@@ -192,7 +193,8 @@ def _keep(
 ) -> None:
     begin, end = rows.candidate_start[part], rows.candidate_start[part + 1]
     for candidate in range(begin, end):
-        entries.candidates[candidate, first:last] = values[candidate - begin, : last - first]
+        kept = entries.candidates[candidate, first:last]
+        copy_row(values[candidate - begin, : last - first], kept)
 
 
 @jit
@@ -211,9 +213,9 @@ def _take_kept(
     for candidate in range(begin, end):
         slot, to = rows.slot[candidate], out[candidate - begin, : last - first]
         if gates[slot] == _F(0):
-            to[:] = plan.fills[slot]
+            fill_row(to, plan.fills[slot])
         else:
-            to[:] = entries.candidates[candidate, first:last]
+            copy_row(entries.candidates[candidate, first:last], to)
 
 
 @jit
@@ -260,10 +262,10 @@ def _finish(
         slot, varying = ending.slot[i], ending.varying[i]
         gate = gates[slot]
         if gate == _F(0):
-            value[:] = plan.fills[slot]
+            fill_row(value, plan.fills[slot])
         else:
             if varying >= 0:
-                value[:] = x[varying]
+                copy_row(x[varying], value)
             else:
                 for lane in range(n):
                     value[lane] = ending.static[i, letters[lane]]

@@ -13,6 +13,7 @@ import numpy as np
 from circuitd.engine.sparse.compiled import plan as p
 from circuitd.engine.sparse.compiled.windows import LAST_CHANNEL
 from circuitd.engine.sparse.compiled.work import N_AT_ONCE, N_COUNTED, Work
+from circuitd.engine.sparse.copying import copy_row, fill_row
 from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.vectors import (
@@ -76,7 +77,7 @@ def read_inputs(
         slot, channel, varying = inputs.slot[entry], inputs.channel[entry], inputs.varying[entry]
         to, gate, gain = out[entry - first, :n], gates[slot], inputs.gain[entry]
         if gate == _F(0):
-            to[:] = plan.fills[slot]
+            fill_row(to, plan.fills[slot])
             continue
         rival = varying
         if channel >= d:
@@ -93,7 +94,7 @@ def read_inputs(
                 to[lane] = static[letters[lane]] * inverse[lane] * gain
         if kept > 0:
             if rival >= 0:
-                own[:] = work.rivals[rival, :n]
+                copy_row(work.rivals[rival, :n], own)
             else:
                 static = inputs.static[entry]
                 for lane in range(n):
@@ -221,7 +222,7 @@ def _choose(
     for candidate in range(first, last):
         slot, varying, to = rows.slot[candidate], rows.varying[candidate], out[candidate - first]
         if gates[slot] == _F(0):
-            to[:] = plan.fills[slot]
+            fill_row(to, plan.fills[slot])
             continue
         work.open[n_open] = candidate
         n_open += 1
@@ -233,7 +234,7 @@ def _choose(
             for lane in range(n):
                 to[lane] = still[positions[lane]]
         else:
-            to[:] = rows.value[candidate]
+            fill_row(to, rows.value[candidate])
     if rows.kept[part] > 0:
         stride = n_rows + 1 if is_out else 0
         for begin in range(0, n_open, N_COUNTED):

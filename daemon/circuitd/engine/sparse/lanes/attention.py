@@ -16,6 +16,7 @@ from circuitd.engine.sparse.attention import (
     shares_of,
     weigh,
 )
+from circuitd.engine.sparse.copying import fill_rows
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.vectors import (
     LANES,
@@ -79,8 +80,8 @@ def attend_backward(
     """
     n_lanes, d_head = q.shape[1], q.shape[0] // n_head
     scale, one = _F(1) / np.sqrt(_F(d_head)), splat(_F(1))
-    grad_k[:] = _F(0)
-    grad_v[:] = _F(0)
+    fill_rows(grad_k, _F(0))
+    fill_rows(grad_v, _F(0))
     for tile in range(n_lanes // LANES):
         lane = tile * LANES
         its = starts[lane : lane + LANES]

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from circuitd.engine.sparse.copying import copy_rows, fill_rows
 from circuitd.engine.sparse.functions import exp
 from circuitd.engine.sparse.jit import jit_exact
 from circuitd.engine.sparse.lanes.attention import attend_backward
@@ -70,7 +71,7 @@ def _begin(
     d, end = s.d_model, 2 * s.n_layer
     final = s.n_layer * nodes_per_layer(s)
     by_norm = work.grad[:d]
-    by_norm[:] = _F(0)
+    fill_rows(by_norm, _F(0))
     for sequence in range(len(starts) - 1):
         last = starts[sequence + 1] - 1
         right, wrong = answers[sequence, 0], answers[sequence, 1]
@@ -83,7 +84,7 @@ def _begin(
     x = work.gated[:d]
     gate(work.stream[end], gates[final:], ablated[final:], x)
     grad_x = work.grad_stream
-    grad_x[:] = _F(0)
+    fill_rows(grad_x, _F(0))
     rms_norm_backward(x, net.gains[end], work.inverse[end], by_norm, work.scratch, grad_x)
     gate_backward(
         work.stream[end], gates[final:], ablated[final:], grad_x, False, grad_gates[final:]
@@ -107,7 +108,7 @@ def _layer(
     node = i * width + post_act_at(s) + s.d_mlp
     g = gates[node : node + d]
     grad = work.grad[:d]
-    grad[:] = grad_x
+    copy_rows(grad_x, grad)
     gate_backward(
         work.mlp_out[i], g, ablated[node : node + d], grad, s.mlp_out < d,
         grad_gates[node : node + d],
@@ -136,7 +137,7 @@ def _layer(
     node -= d
     g = gates[node : node + d]
     grad = work.grad[:d]
-    grad[:] = grad_x
+    copy_rows(grad_x, grad)
     gate_backward(
         work.attn_out[i], g, ablated[node : node + d], grad, s.attn_out < d,
         grad_gates[node : node + d],

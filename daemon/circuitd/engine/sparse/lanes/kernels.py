@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from circuitd.engine.sparse.copying import fill_rows
 from circuitd.engine.sparse.functions import exp_of_lanes, normal_tail_of_lanes
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.lanes.layout import Network
@@ -153,7 +154,7 @@ def multiply_backward(
         first = net.column_start[layer, matrix]
         _gather(grad_out, net.columns[first:], net.targets, net.values, _NONE, grad_x)
         return
-    grad_x[:] = _F(0)
+    fill_rows(grad_x, _F(0))
     first = net.row_start[layer, matrix]
     _scatter(grad_out, gates, net.rows[first:], net.sources, net.row_values, grad_x)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from circuitd.engine.sparse.copying import copy_rows, fill_rows
 from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit_exact
 from circuitd.engine.sparse.lanes.attention import attend_heads
@@ -158,7 +159,7 @@ def forward_block(
         first = node + s.d_mlp
         _add(work, work.mlp_out[at], s.mlp_out, gates, ablated, first, 2 * at + 1, after)
         if not keeps_layers:
-            work.stream[0][:] = after
+            copy_rows(after, work.stream[0])
     if last_layer < s.n_layer:
         return
     end = 2 * s.n_layer if keeps_layers else 0
@@ -204,7 +205,7 @@ def _cut_values(
         own = slice(head * d_head, (head + 1) * d_head)
         shifted, seen = work.gated[:d_head], work.y[:d_head]
         value, to = work.gated_qkv[2 * s.d_attn + source], shifted[source - head * d_head]
-        shifted[:] = _F(0)
+        fill_rows(shifted, _F(0))
         for lane in range(to.shape[0]):
             to[lane] = value[lane] - fill
         q, k = work.gated_qkv[: s.d_attn], work.gated_qkv[s.d_attn : 2 * s.d_attn]

@@ -9,7 +9,7 @@ costs one stop there. Each tile has its own results, so they do not depend on th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.attention import n_keys_of
 from circuitd.engine.sparse.functions import activate
-from circuitd.engine.sparse.select import keep_largest, make_selection
+from circuitd.engine.sparse.rows import Rows
+from circuitd.engine.sparse.select import keep_largest
 from circuitd.engine.sparse.threads import Threads
 from circuitd.engine.sparse.tiles import kernels
 from circuitd.engine.sparse.tiles.attention import attend_heads
+from circuitd.engine.sparse.tiles.kernels import Kept, Room, make_room
 from circuitd.engine.sparse.tiles.matrices import LayerArrays, Matrix, NormArrays, SparseWeights
 from circuitd.engine.sparse.tiles.tiles import Tiles
 from circuitd.engine.sparse.vectors import LANES
@@ -42,6 +44,7 @@ class SparseBlocks:
     def __init__(self, weights: SparseWeights, n_threads: int | None = None) -> None:
         self.weights = weights
         self.threads = Threads(n_threads)
+        self.alone = Threads(1)
 
     @staticmethod
     def why_not(plan: Plan) -> str | None:
@@ -70,23 +73,12 @@ class SparseBlocks:
         return running.stream()
 
 
-class _Room:
-    """What one tile is computed in, for whoever computes it."""
+#: Channels of all tiles and of one layer, below which waking a second thread takes longer than what
+#: it would do.
+_MIN_SHARED: Final = 16_000
 
-    def __init__(self, config: GPTConfig, n_keys: int) -> None:
-        """`n_keys`: to how many lanes a token attends at most."""
-        self.values = {
-            "attn_in": room(config.d_in, LANES),
-            "mlp_in": room(config.d_in, LANES),
-            "post_act": room(config.d_mlp, LANES),
-            "delta": room(config.d_model, LANES),
-        }
-        self.scores = room(n_keys, LANES)
-        self.selection = make_selection(max(config.d_in, config.d_mlp, config.d_attn))
-
-
-_Step = Callable[[int, _Room], None]
-_Place = Callable[[int, _Room], Array]
+_Step = Callable[[int, Room], None]
+_Place = Callable[[int, Room], Array]
 
 
 class _Pass:
@@ -98,7 +90,11 @@ class _Pass:
         self._blocks, self._tiles, self._taps = blocks, tiles, taps
         self._config = config = blocks.weights.config
         self._queue: list[_Step] = []
-        self._rooms: dict[int, _Room] = {}  # by thread
+        self._rooms: dict[int, Room] = {}  # by thread
+        self._kept = kept_by(config)
+        n_channels = 2 * (config.d_in + config.d_model) + 3 * config.d_attn + config.d_mlp
+        is_shared = tiles.n_tiles * n_channels >= _MIN_SHARED
+        self._threads = blocks.threads if is_shared else blocks.alone
         self._n_keys = n_keys_of(max(tiles.lengths), tiles.n_tiles * LANES)
         #: Values that all tiles keep until the next stop; the others live in a room.
         self._whole: dict[str, Array] = {}
@@ -119,67 +115,119 @@ class _Pass:
 
     def layer(self, i: int) -> None:
         """Block `i`."""
-        layer, config = self._blocks.weights.layers[i], self._config
+        layer = self._blocks.weights.layers[i]
         self._look(f"{i}.resid_in", self._x)
-        self._keep_whole("attn_in", f"{i}.attn.act_in", layer.c_attn)
-        self._norm(layer.ln_1, f"{i}.attn.norm_scale", "attn_in", layer.attn_pos, "attn_in")
-        self._look_at("attn_in", f"{i}.attn.act_in")
-        self._multiply("attn_in", layer.c_attn, "qkv")
-        n_q, n_k, n_v = self._kept("attn_q"), self._kept("attn_k"), self._kept("attn_v")
-        if min(n_q, n_k, n_v) < config.d_attn:
-            self._queue.append(
-                lambda t, room: kernels.keep_largest_parts(
-                    self._qkv[t], n_q, n_k, n_v, room.selection
-                )
-            )
+        self._read_attention(i, layer)
         self._attend(i, layer)
         self._look(f"{i}.attn.y", self._y)
-        self._project("y", layer.attn_proj, f"{i}.attn.resid_delta", "attn_out", "resid_post_attn")
+        kept = self._kept
+        site = f"{i}.attn.resid_delta"
+        self._write("y", layer.attn_proj, site, kept.attn_out, kept.resid_post_attn)
 
         self._look(f"{i}.resid_mid", self._x)
-        self._keep_whole("mlp_in", f"{i}.mlp.act_in", layer.c_fc)
-        self._norm(layer.ln_2, f"{i}.mlp.norm_scale", "mlp_in", layer.mlp_pos, "mlp_in")
-        self._look_at("mlp_in", f"{i}.mlp.act_in")
-        self._keep_whole("post_act", f"{i}.mlp.post_act", layer.c_fc, layer.mlp_proj)
-        self._multiply("mlp_in", layer.c_fc, "post_act")
-        self._activate()
-        self._look_at("post_act", f"{i}.mlp.post_act")
-        self._project(
-            "post_act", layer.mlp_proj, f"{i}.mlp.resid_delta", "mlp_out", "resid_post_mlp"
-        )
+        self._read_mlp(i, layer)
+        site = f"{i}.mlp.resid_delta"
+        self._write("post_act", layer.mlp_proj, site, kept.mlp_out, kept.resid_post_mlp)
 
     # ------------------------------------------------------------------ what is queued for a tile
 
-    def _embed(self, tile: int, _: _Room) -> None:
+    def _embed(self, tile: int, _: Room) -> None:
         weights, tiles = self._blocks.weights, self._tiles
         kernels.embed(
             tiles.tokens[tile], tiles.positions[tile], weights.wte, weights.wpe, self._x[tile]
         )
 
-    def _norm(
-        self, norm: NormArrays, site: str, out: str, positions: Array, location: Location
+    def _read_attention(self, i: int, layer: LayerArrays) -> None:
+        """From the stream to q, k and v, each after its AbsTopK."""
+        kept, tiles, matrix = self._kept, self._tiles, layer.c_attn
+        norm_site, site = f"{i}.attn.norm_scale", f"{i}.attn.act_in"
+        if (rows := self._plain(matrix, norm_site, site)) is not None:
+            self._queue.append(
+                lambda t, room: kernels.read_attention(
+                    self._x[t], tiles.positions[t], layer.ln_1, layer.attn_pos, rows, matrix.bias,
+                    kept, room, self._qkv[t],
+                )
+            )  # fmt: skip
+            return
+        self._keep_whole("attn_in", site, matrix)
+        self._norm(layer.ln_1, norm_site, "attn_in", layer.attn_pos, kept.attn_in)
+        self._look_at("attn_in", site)
+        self._multiply("attn_in", matrix, "qkv")
+        self._queue.append(
+            lambda t, room: kernels.keep_largest_parts(self._qkv[t], kept, room.selection)
+        )
+
+    def _read_mlp(self, i: int, layer: LayerArrays) -> None:
+        """From the stream to the MLP's neurons, after their AbsTopK."""
+        kept, tiles, matrix = self._kept, self._tiles, layer.c_fc
+        is_gelu = self._config.activation_type == "gelu"
+        norm_site, in_site, site = (
+            f"{i}.mlp.norm_scale", f"{i}.mlp.act_in", f"{i}.mlp.post_act"
+        )  # fmt: skip
+        self._keep_whole("post_act", site, matrix, layer.mlp_proj)
+        place = self._place("post_act")
+        if (rows := self._plain(matrix, norm_site, in_site)) is not None:
+            self._queue.append(
+                lambda t, room: kernels.read_mlp(
+                    self._x[t], tiles.positions[t], layer.ln_2, layer.mlp_pos, rows, matrix.bias,
+                    is_gelu, kept, room, place(t, room),
+                )
+            )  # fmt: skip
+        else:
+            self._keep_whole("mlp_in", in_site, matrix)
+            self._norm(layer.ln_2, norm_site, "mlp_in", layer.mlp_pos, kept.mlp_in)
+            self._look_at("mlp_in", in_site)
+            self._multiply("mlp_in", matrix, "post_act")
+            self._queue.append(lambda t, room: activate(place(t, room), is_gelu))
+            self._queue.append(
+                lambda t, room: keep_largest(place(t, room), kept.mlp_neuron, room.selection)
+            )
+        self._look_at("post_act", site)
+
+    def _write(
+        self, source: str, matrix: Matrix, site: str, n_kept: int, n_kept_after: int
     ) -> None:
+        """What a half block writes: its projection, after AbsTopK, added to the stream."""
+        is_relu = self._config.residual_activation_type == "relu"
+        if (rows := self._plain(matrix, site)) is not None:
+            read = self._place(source)
+            self._queue.append(
+                lambda t, room: kernels.write(
+                    read(t, room), rows, matrix.bias, n_kept, is_relu, n_kept_after, room,
+                    self._x[t],
+                )
+            )  # fmt: skip
+            return
+        self._keep_whole("delta", site, matrix)
+        place = self._place("delta")
+        self._multiply(source, matrix, "delta")
+        self._queue.append(lambda t, room: keep_largest(place(t, room), n_kept, room.selection))
+        self._look_at("delta", site)
+        self._queue.append(
+            lambda t, room: kernels.add(
+                self._x[t], place(t, room), is_relu, n_kept_after, room.selection
+            )
+        )
+
+    def _plain(self, matrix: Matrix, *sites: str) -> Rows | None:
+        """The rows of `matrix` if nothing stops a tile between `sites` and its product: neither the
+        plan, at one of them, nor a dense product.
+        """
+        return None if any(map(self._taps.wants, sites)) else matrix.rows
+
+    def _norm(self, norm: NormArrays, site: str, out: str, table: Array, n_kept: int) -> None:
         """The normed stream with its positional channels, after AbsTopK, in `out`."""
-        n_kept, width, place = self._kept(location), self._config.d_in, self._place(out)
-
-        def measure(t: int, _: _Room) -> None:
-            x, scale = self._x[t], self._scale[t]
-            if norm.is_rms:
-                kernels.rms_scale(x, norm.eps, scale)
-            else:
-                kernels.layer_scale(x, norm.eps, self._mean[t], scale)
-
-        def finish(t: int, room: _Room) -> None:
-            h = place(t, room)
-            kernels.normalise(self._x[t], self._mean[t], self._scale[t], norm.gain, norm.bias, h)
-            if len(positions):
-                kernels.append_positions(self._tiles.positions[t], positions, h)
-            if n_kept < width:
-                keep_largest(h, n_kept, room.selection)
-
-        self._queue.append(measure)
+        place = self._place(out)
+        self._queue.append(
+            lambda t, _: kernels.measure(self._x[t], norm, self._mean[t], self._scale[t])
+        )
         self._look(site, self._scale)
-        self._queue.append(finish)
+        self._queue.append(
+            lambda t, room: kernels.normalise(
+                self._x[t], self._tiles.positions[t], norm, table, n_kept, self._mean[t],
+                self._scale[t], room.selection, place(t, room),
+            )
+        )  # fmt: skip
 
     def _multiply(self, source: str, matrix: Matrix, target: str) -> None:
         """`target` = bias + matrix times `source`."""
@@ -193,48 +241,10 @@ class _Pass:
 
         read, write = self._place(source), self._place(target)
 
-        def multiply(t: int, room: _Room) -> None:
+        def multiply(t: int, room: Room) -> None:
             kernels.multiply(read(t, room), rows, matrix.bias, write(t, room))
 
         self._queue.append(multiply)
-
-    def _activate(self) -> None:
-        """GELU or ReLU of `post_act`, and its AbsTopK."""
-        is_gelu = self._config.activation_type == "gelu"
-        n_kept, width = self._kept("mlp_neuron"), self._config.d_mlp
-        place = self._place("post_act")
-
-        def step(t: int, room: _Room) -> None:
-            x = place(t, room)
-            activate(x, is_gelu)
-            if n_kept < width:
-                keep_largest(x, n_kept, room.selection)
-
-        self._queue.append(step)
-
-    def _project(
-        self, source: str, matrix: Matrix, site: str, location: Location, after: Location
-    ) -> None:
-        """What a half block writes: its projection, after AbsTopK, added to the stream."""
-        n_kept, n_kept_after = self._kept(location), self._kept(after)
-        width = self._config.d_model
-        is_relu = self._config.residual_activation_type == "relu"
-        self._keep_whole("delta", site, matrix)
-        place = self._place("delta")
-        self._multiply(source, matrix, "delta")
-        if n_kept < width:
-            self._queue.append(lambda t, room: keep_largest(place(t, room), n_kept, room.selection))
-        self._look_at("delta", site)
-
-        def add(t: int, room: _Room) -> None:
-            x = self._x[t]
-            kernels.add(x, place(t, room))
-            if is_relu:
-                activate(x, False)
-            if n_kept_after < width:
-                keep_largest(x, n_kept_after, room.selection)
-
-        self._queue.append(add)
 
     # ----------------------------------------------------------------- what sees all tiles at once
 
@@ -287,11 +297,11 @@ class _Pass:
 
         def run(tile: int, thread: int) -> None:
             if thread not in self._rooms:
-                self._rooms[thread] = _Room(self._config, self._n_keys)
+                self._rooms[thread] = make_room(self._config, self._n_keys)
             for step in steps:
                 step(tile, self._rooms[thread])
 
-        self._blocks.threads.share(run, self._tiles.n_tiles)
+        self._threads.share(run, self._tiles.n_tiles)
 
     # ------------------------------------------------------------------------ where values live
 
@@ -318,13 +328,22 @@ class _Pass:
         whole = {"qkv": self._qkv, "y": self._y}.get(kind, self._whole.get(kind))
         if whole is not None:
             return lambda t, _: whole[t]
-        return lambda _, room: room.values[kind]
+        return lambda _, room: getattr(room, kind)
 
     def _whole_value(self, kind: str) -> Array:
         if kind == "qkv":
             return self._qkv
         return self._y if kind == "y" else self._whole[kind]
 
-    def _kept(self, location: Location) -> int:
-        k = self._config.kept(location)
-        return self._config.location_width(location) if k is None else k
+
+def kept_by(config: GPTConfig) -> Kept:
+    """How many entries AbsTopK keeps at each place of the network."""
+
+    def of(location: Location) -> int:
+        k = config.kept(location)
+        return config.location_width(location) if k is None else k
+
+    return Kept(
+        of("attn_in"), of("attn_q"), of("attn_k"), of("attn_v"), of("attn_out"),
+        of("resid_post_attn"), of("mlp_in"), of("mlp_neuron"), of("mlp_out"), of("resid_post_mlp"),
+    )  # fmt: skip

@@ -8,18 +8,59 @@ gets never depends on the others. Nothing here allocates; all run without the in
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from circuitd.engine.config import GPTConfig
+from circuitd.engine.sparse.aligned import room
+from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.rows import Rows
-from circuitd.engine.sparse.select import Selection, keep_largest
+from circuitd.engine.sparse.select import Selection, keep_largest, make_selection
+from circuitd.engine.sparse.tiles.matrices import NormArrays
 from circuitd.engine.sparse.vectors import LANES, load, splat, square_root, store
 
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
+
+
+class Kept(NamedTuple):
+    """How many entries AbsTopK keeps at each place; all of them where it does not act."""
+
+    attn_in: int
+    attn_q: int
+    attn_k: int
+    attn_v: int
+    attn_out: int
+    resid_post_attn: int
+    mlp_in: int
+    mlp_neuron: int
+    mlp_out: int
+    resid_post_mlp: int
+
+
+class Room(NamedTuple):
+    """What one tile is computed in, by whoever computes it."""
+
+    attn_in: Array  # [d_in, LANES]
+    mlp_in: Array  # likewise
+    post_act: Array  # [d_mlp, LANES]
+    delta: Array  # [d, LANES]
+    mean: Array  # [1, LANES]
+    scale: Array  # likewise
+    scores: Array  # [keys, LANES]
+    selection: Selection
+
+
+def make_room(config: GPTConfig, n_keys: int) -> Room:
+    """`n_keys`: to how many lanes a token attends at most."""
+    return Room(
+        room(config.d_in, LANES), room(config.d_in, LANES), room(config.d_mlp, LANES),
+        room(config.d_model, LANES), room(1, LANES), room(1, LANES), room(n_keys, LANES),
+        make_selection(max(config.d_in, config.d_mlp, config.d_attn)),
+    )  # fmt: skip
 
 
 @jit
@@ -36,25 +77,18 @@ def embed(tokens: Array, positions: Array, wte: Array, wpe: Array, out: Array) -
 
 
 @jit
-def rms_scale(x: Array, eps: float, scale: Array) -> None:
-    """1 / rms of each lane, into `scale` [1, LANES]."""
-    width = x.shape[0]
-    squares = _sum_of_squares(x, splat(_F(0)))
-    mean = squares / splat(_F(width))
-    store(splat(_F(1)) / square_root(mean + splat(_F(eps))), scale, 0, 0)
-
-
-@jit
-def layer_scale(x: Array, eps: float, mean: Array, scale: Array) -> None:
-    """Mean and 1 / standard deviation of each lane, into `mean` and `scale` [1, LANES]."""
-    width = x.shape[0]
-    total = splat(_F(0))
-    for channel in range(width):
-        total += load(x, channel, 0)
-    its_mean = total / splat(_F(width))
-    variance = _sum_of_squares(x, its_mean) / splat(_F(width))
-    store(its_mean, mean, 0, 0)
-    store(splat(_F(1)) / square_root(variance + splat(_F(eps))), scale, 0, 0)
+def measure(x: Array, norm: NormArrays, mean: Array, scale: Array) -> None:
+    """1 / rms of each lane into `scale` [1, LANES]; of a LayerNorm 1 / standard deviation, and the
+    mean into `mean`.
+    """
+    width, its_mean = splat(_F(x.shape[0])), splat(_F(0))
+    if not norm.is_rms:
+        for channel in range(x.shape[0]):
+            its_mean += load(x, channel, 0)
+        its_mean = its_mean / width
+        store(its_mean, mean, 0, 0)
+    squares = _sum_of_squares(x, its_mean) / width
+    store(splat(_F(1)) / square_root(squares + splat(_F(norm.eps))), scale, 0, 0)
 
 
 @jit
@@ -77,24 +111,30 @@ def _sum_of_squares(x: Array, mean: Any) -> Any:
 
 
 @jit
-def normalise(x: Array, mean: Array, scale: Array, gain: Array, bias: Array, out: Array) -> None:
-    """(x - mean) * scale * gain + bias in the first channels of `out`; an empty `bias` is none."""
-    has_bias = bias.shape[0] > 0
+def normalise(
+    x: Array,
+    positions: Array,
+    norm: NormArrays,
+    table: Array,
+    n_kept: int,
+    mean: Array,
+    scale: Array,
+    selection: Selection,
+    out: Array,
+) -> None:
+    """A half block's input: (x - mean) * scale * gain + bias, then the positional channels, rows of
+    `table` [T, d_pos]; of all these AbsTopK.
+    """
+    has_bias = norm.bias.shape[0] > 0
     its_mean, its_scale = load(mean, 0, 0), load(scale, 0, 0)
     for channel in range(x.shape[0]):
-        b = bias[channel] if has_bias else _F(0)
+        b = norm.bias[channel] if has_bias else _F(0)
         value = (load(x, channel, 0) - its_mean) * its_scale
-        store(value * splat(gain[channel]) + splat(b), out, channel, 0)
-
-
-@jit
-def append_positions(positions: Array, table: Array, out: Array) -> None:
-    """Rows of `table` [T, d_pos] into the last channels of `out`, then nothing else changes."""
-    n_pos = table.shape[1]
-    first = out.shape[0] - n_pos
-    for channel in range(n_pos):
+        store(value * splat(norm.gain[channel]) + splat(b), out, channel, 0)
+    for channel in range(table.shape[1]):
         for lane in range(LANES):
-            out[first + channel, lane] = table[positions[lane], channel]
+            out[x.shape[0] + channel, lane] = table[positions[lane], channel]
+    keep_largest(out, n_kept, selection)
 
 
 @jit
@@ -115,18 +155,83 @@ def multiply(x: Array, rows: Rows, bias: Array, out: Array) -> None:
 
 
 @jit
-def add(x: Array, delta: Array) -> None:
-    """Add `delta` to the stream `x` in place."""
+def add(x: Array, delta: Array, is_relu: bool, n_kept: int, selection: Selection) -> None:
+    """Add `delta` to the stream `x` in place; then its activation, if it has one, and AbsTopK."""
     for channel in range(x.shape[0]):
         store(load(x, channel, 0) + load(delta, channel, 0), x, channel, 0)
+    if is_relu:
+        activate(x, False)
+    keep_largest(x, n_kept, selection)
 
 
 @jit
-def keep_largest_parts(
-    x: Array, k_first: int, k_second: int, k_third: int, room: Selection
-) -> None:
+def keep_largest_parts(x: Array, kept: Kept, selection: Selection) -> None:
     """AbsTopK of each third of the channels (q, k and v), in place."""
     width = x.shape[0] // 3
-    keep_largest(x[:width], k_first, room)
-    keep_largest(x[width : 2 * width], k_second, room)
-    keep_largest(x[2 * width :], k_third, room)
+    keep_largest(x[:width], kept.attn_q, selection)
+    keep_largest(x[width : 2 * width], kept.attn_k, selection)
+    keep_largest(x[2 * width :], kept.attn_v, selection)
+
+
+# ------------------------------------------------------- stretches in which nobody looks at a site
+
+
+@jit
+def read_attention(
+    x: Array,
+    positions: Array,
+    norm: NormArrays,
+    table: Array,
+    rows: Rows,
+    bias: Array,
+    kept: Kept,
+    room: Room,
+    qkv: Array,
+) -> None:
+    """From the stream to q, k and v."""
+    measure(x, norm, room.mean, room.scale)
+    normalise(
+        x, positions, norm, table, kept.attn_in, room.mean, room.scale, room.selection, room.attn_in
+    )
+    multiply(room.attn_in, rows, bias, qkv)
+    keep_largest_parts(qkv, kept, room.selection)
+
+
+@jit
+def read_mlp(
+    x: Array,
+    positions: Array,
+    norm: NormArrays,
+    table: Array,
+    rows: Rows,
+    bias: Array,
+    is_gelu: bool,
+    kept: Kept,
+    room: Room,
+    post_act: Array,
+) -> None:
+    """From the stream to the MLP's neurons."""
+    measure(x, norm, room.mean, room.scale)
+    normalise(
+        x, positions, norm, table, kept.mlp_in, room.mean, room.scale, room.selection, room.mlp_in
+    )
+    multiply(room.mlp_in, rows, bias, post_act)
+    activate(post_act, is_gelu)
+    keep_largest(post_act, kept.mlp_neuron, room.selection)
+
+
+@jit
+def write(
+    source: Array,
+    rows: Rows,
+    bias: Array,
+    n_kept: int,
+    is_relu: bool,
+    n_kept_after: int,
+    room: Room,
+    x: Array,
+) -> None:
+    """From what a half block has computed to the stream."""
+    multiply(source, rows, bias, room.delta)
+    keep_largest(room.delta, n_kept, room.selection)
+    add(x, room.delta, is_relu, n_kept_after, room.selection)

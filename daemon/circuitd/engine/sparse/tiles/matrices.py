@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,8 +49,7 @@ class Matrix:
         return cls(weight, added, sort_rows(weight.nonzeros) if is_sparse else None)
 
 
-@dataclass(frozen=True, eq=False)
-class NormArrays:
+class NormArrays(NamedTuple):
     """Gain [d], bias [d] or empty, and what keeps the division finite."""
 
     gain: Array
