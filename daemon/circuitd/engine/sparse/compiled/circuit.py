@@ -34,8 +34,8 @@ NO_CUTS: Final[EdgePlaces] = (
     np.empty(0, np.float32),
     np.empty(0, np.float32),
 )
-#: Most that a thread does before it may stop, in lane operations: some milliseconds.
-_TASK: Final = 2e6
+#: Most that a thread does before it may stop, in lane operations: two or three milliseconds.
+_TASK: Final = 2e7
 #: Most tasks of a thread for one answer: results come as they are found.
 _TASKS_AT_ONCE: Final = 32
 #: Operations that one token's attention to another takes beside those of its channels.
