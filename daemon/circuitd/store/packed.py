@@ -93,12 +93,29 @@ def state_of(
     known = {n + suffix for n in shapes for suffix in (VALUES, COLUMNS, ROW_STARTS)}
     if missing := sorted(known - set(parts)):
         raise CheckpointError("the packed model lacks tensors", found=", ".join(missing))
-    if "sha256" in metadata and (found := _checksum(parts, shapes)) != metadata["sha256"]:
+    with ThreadPoolExecutor(1) as aside:  # most of the time goes into the checksum
+        checksum = aside.submit(_checksum, parts, shapes) if "sha256" in metadata else None
+        refused: CheckpointError | None = None
+        state: dict[str, Tensor | Nonzeros] = {}
+        try:
+            state = _matrices_of(parts, shapes, known)
+        except CheckpointError as error:
+            refused = error
+    if checksum is not None and (found := checksum.result()) != metadata["sha256"]:
         raise CheckpointError(
             "the packed model is damaged: it has another checksum",
             found=f"sha256 {found}, written as {metadata['sha256'][:80]}",
             hint="fetch or pack it again",
         )
+    if refused is not None:
+        raise refused
+    return state
+
+
+def _matrices_of(
+    parts: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]], known: set[str]
+) -> dict[str, Tensor | Nonzeros]:
+    """The tensors as they are, and the matrices whose parts are `known`."""
     for name in shapes:
         if name in parts:
             raise CheckpointError("a matrix is stored twice, packed and plain", found=name)
@@ -141,11 +158,13 @@ def _checksum(parts: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]]
         part = parts[name].detach().cpu().contiguous()
         return hashlib.sha256(bytes_of(part).data).hexdigest()
 
-    large = [name for name, part in parts.items() if part.nbytes >= _LARGE_NBYTES]
+    large = {name for name, part in parts.items() if part.nbytes >= _LARGE_NBYTES}
     with ThreadPoolExecutor(_N_HASHING_THREADS) as pool:  # hashing lets other threads run
-        digests = dict(zip(large, pool.map(digest, large), strict=True))
+        waiting = {name: pool.submit(digest, name) for name in large}
+        digests = {name: digest(name) for name in parts if name not in large}
+    digests |= {name: found.result() for name, found in waiting.items()}
     said = [
-        [name, str(parts[name].dtype), list(parts[name].shape), digests.get(name) or digest(name)]
+        [name, str(parts[name].dtype), list(parts[name].shape), digests[name]]
         for name in sorted(parts)
     ]
     matrices = [[name, list(shapes[name])] for name in sorted(shapes)]
@@ -197,10 +216,12 @@ def _nonzeros(name: str, shape: tuple[int, int], parts: Mapping[str, Tensor]) ->
         raise refuse("row starts do not rise from 0 to the number of values")
     if len(values) > math.prod(shape):
         raise refuse(f"{len(values)} values")
-    nonzeros = Nonzeros(shape, starts, columns, values)
     if len(columns):
         if int(columns.min()) < 0 or int(columns.max()) >= shape[1]:
             raise refuse("a column outside the matrix")
-        if np.any(np.diff(nonzeros.rows * shape[1] + columns) <= 0):
+        rises = columns[1:] > columns[:-1]
+        firsts = starts[(starts > 0) & (starts < len(columns))]
+        rises[firsts - 1] = True  # from one row to the next
+        if not rises.all():
             raise refuse("columns of a row do not rise")
-    return nonzeros
+    return Nonzeros(shape, starts, columns, values)
