@@ -1,8 +1,8 @@
 """The command: runs the benchmarks and prints their tables.
 
-    python -m benchmarks                     all, a quarter of an hour on two idle cores
+    python -m benchmarks                     all, twelve minutes on two idle cores
     python -m benchmarks --quick             all, just to see that they work
-    python -m benchmarks --full              all, and pruning of every task: six minutes more
+    python -m benchmarks --full              all, and pruning of every task: two minutes more
     python -m benchmarks --only peers --json > peers.json
 
 Tables (or with --json one document) go to standard output, everything else to standard error.

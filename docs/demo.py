@@ -95,7 +95,7 @@ class Tour:
         say("Edit it: drop its strongest node, and see the loss at once")
         self.shell(f"circuit circuits edit {circuit} --drop {strongest}")
 
-        say("Doubt it: four quick controls of ten (without --controls: all, about two minutes)")
+        say("Doubt it: four quick controls of ten (without --controls: all, a minute)")
         controls = ("held_out", "necessity", "random_circuits", "ablation_kinds")
         words = " ".join(f"--controls {name}" for name in controls)
         self.shell(f"circuit verify {circuit} {words}", verdicts=True)

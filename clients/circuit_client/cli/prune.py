@@ -84,7 +84,7 @@ def prune(
 ) -> int | None:
     """Find a task's circuit: the few nodes that do it while all others are held at their means.
 
-    Takes a minute or less per task and seed on the shipped model; the targets share one run. What
+    Takes some ten seconds per task and seed on the shipped model; the targets share one run. What
     is found is kept: `circuit circuits list` has it, `circuit circuits show ID` draws it, `circuit
     verify ID` says whether to believe it. Without a target the smallest circuit with a loss of 0.15
     is looked for (chance is 0.693). A loss is the mean per side of a pair, in nats.

@@ -1,7 +1,7 @@
 """Compile the kernels ahead of time: `python -m circuitd.engine.sparse`.
 
 Numba keeps what it compiled beside the sources (or in the user's cache directory where it may not
-write there), so the first prune of an installation need not wait a quarter of a minute for it.
+write there), so the first requests of an installation need not wait a minute for it.
 """
 
 from __future__ import annotations
