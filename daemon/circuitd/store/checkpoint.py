@@ -11,6 +11,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -174,7 +175,10 @@ def open_state(config: GPTConfig, files: ModelFiles) -> OpenedState:
 def _read_pt(path: Path) -> Mapping[str, Tensor]:
     _check_zip(path)
     try:
-        state: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        with warnings.catch_warnings():
+            # It doubts other protocols than its own, and refuses what it cannot read all the same.
+            warnings.simplefilter("ignore", UserWarning)
+            state: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         name = _FORBIDDEN_GLOBAL.search(str(error))
         found = f"it names {name[1]}" if name else str(error).splitlines()[0][:300]

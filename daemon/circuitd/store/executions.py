@@ -19,7 +19,7 @@ import torch
 
 from circuitd import __version__
 from circuitd.engine.sparse.choice import Choice
-from circuitd.engine.sparse.sources import digest_of_kernels
+from circuitd.engine.sparse.sources import digest_of_execution
 
 _CPU: Final = torch.device("cpu")
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _machine(device: torch.device) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "circuitd": __version__,
         "torch": str(torch.__version__),
-        "kernels": digest_of_kernels(),
+        "kernels": digest_of_execution(),
         "numba": importlib.metadata.version("numba"),
     }
 

@@ -95,11 +95,11 @@ def state_of(
         raise CheckpointError("the packed model lacks tensors", found=", ".join(missing))
     with ThreadPoolExecutor(1) as aside:  # most of the time goes into the checksum
         checksum = aside.submit(_checksum, parts, shapes) if "sha256" in metadata else None
-        refused: CheckpointError | None = None
+        refused: Exception | None = None
         state: dict[str, Tensor | Nonzeros] = {}
         try:
             state = _matrices_of(parts, shapes, known)
-        except CheckpointError as error:
+        except Exception as error:  # damage may look like anything: the checksum comes first
             refused = error
     if checksum is not None and (found := checksum.result()) != metadata["sha256"]:
         raise CheckpointError(

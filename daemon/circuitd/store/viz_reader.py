@@ -11,6 +11,7 @@ import io
 import json
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -52,7 +53,10 @@ def _load(data: bytes) -> dict[str, Any]:
                 raise _no_file("it is compressed, which torch.save never does")
             if sum(member.file_size for member in members) > len(data):
                 raise _no_file("its parts overlap")
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # It doubts other protocols than its own, and refuses what it cannot read all the same.
+            warnings.simplefilter("ignore", UserWarning)
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InvalidRequest(
             "the file is not only data; nothing of it was run",

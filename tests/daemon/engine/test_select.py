@@ -84,6 +84,12 @@ def test_infinities_and_nans_end_the_selection_like_any_value(pattern):
     assert np.isnan(found[5, ::2]).all()
 
 
+def test_of_the_largest_pattern_of_all_the_first_channels_stay():
+    x = values("even", (6, 16), 0)
+    x[2:5] = np.array(0x7FFFFFFF, np.uint32).view(np.float32)
+    assert np.isnan(kept(x, 1)).sum(1).tolist() == [0, 0, 16, 0, 0, 0]
+
+
 def test_widths_whose_counts_do_not_fit_sixteen_bits():
     x = values("tied", (70_001, 16), 0)
     np.testing.assert_array_equal(kept(x, 50_000), kept_by_the_engine(x, 50_000))

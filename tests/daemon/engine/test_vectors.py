@@ -28,11 +28,14 @@ from circuitd.engine.sparse.vectors import (
     lowest_bit,
     ones,
     splat,
+    splat_of,
     square_root,
     store,
     store_at,
+    sum_of,
     to_floats,
     to_integers,
+    transpose,
     where,
     whole,
 )
@@ -108,6 +111,7 @@ def _comparison(compare):
     return kernel
 
 
+NOT_ALL_NUMBERS = arrays(np.float32, (2, 16), elements=st.sampled_from((0.0, -0.0, 1.0, np.nan)))
 COMPARISONS = {
     compare: _comparison(compare)
     for compare in (operator.ge, operator.gt, operator.le, operator.lt, operator.eq, operator.ne)
@@ -116,7 +120,7 @@ COMPARISONS = {
 
 @pytest.mark.parametrize("compare", COMPARISONS)
 @settings(deadline=None, max_examples=20)
-@given(x=FLOATS | INTEGERS)
+@given(x=FLOATS | INTEGERS | NOT_ALL_NUMBERS)
 def test_comparisons(compare, x):
     x[1, ::3] = x[0, ::3]
     mask = compare(x[0], x[1])
@@ -142,6 +146,22 @@ def test_memory_is_read_and_written_where_it_is_said():
 
 
 @jit
+def turned(x, out, repeated):
+    transpose(x, 2, 3, out, 1)
+    store(splat_of(x, 4, 5), repeated, 0, 0)
+    return sum_of(load(x, 1, 2))
+
+
+def test_sixteen_rows_become_sixteen_lanes():
+    x = np.random.default_rng(0).standard_normal((20, 24)).astype(np.float32)
+    out, repeated = np.zeros((17, 16), np.float32), np.empty((1, 16), np.float32)
+    np.testing.assert_allclose(turned(x, out, repeated), x[1, 2:18].sum(), rtol=1e-6)
+    np.testing.assert_array_equal(out[1:], x[2:18, 3:19].T)
+    assert (out[0] == 0).all()
+    assert (repeated == x[4, 5]).all()
+
+
+@jit
 def mixed(x, n):
     return any_of(load(x, 0, 0) > load(n, 0, 0))
 
@@ -149,6 +169,13 @@ def mixed(x, n):
 def test_kinds_are_not_mixed():
     with pytest.raises(TypingError):
         mixed(np.zeros((1, 16), np.float32), np.zeros((1, 16), np.int32))
+
+
+def test_rows_that_do_not_lie_side_by_side_are_refused():
+    with pytest.raises(TypingError):
+        exponentials(
+            np.asfortranarray(np.zeros((2, 16), np.float32)), np.zeros((2, 16), np.float32)
+        )
 
 
 @jit

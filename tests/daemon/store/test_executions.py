@@ -27,7 +27,7 @@ def test_other_threads_processors_and_kernels_are_measured_again(tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 96)
         assert kept.find("abc") is None
-    for what in ("_processor", "digest_of_kernels"):
+    for what in ("_processor", "digest_of_execution"):
         with monkeypatch.context() as patch:
             patch.setattr(executions, what, lambda: "another")
             assert kept.find("abc") is None

@@ -199,6 +199,13 @@ def test_a_compressed_or_too_large_file_is_refused_before_it_is_opened(content, 
         read_viz_data(saved(content), WIDTHS)
 
 
+def test_a_file_that_says_another_pickle_protocol_is_read_without_a_warning():
+    file = saved(published(CONFIG.to_json()))
+    other = file.replace(b"\x80\x02", b"\x80\x4b", 1)
+    assert other != file
+    assert repr(read_viz_data(other, WIDTHS)) == repr(read_viz_data(file, WIDTHS))
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_file_with_flipped_bytes_is_read_or_refused(data):

@@ -43,15 +43,17 @@ _SITES: Final = (
 
 def main() -> None:
     """Compile side by side what takes longest, each part in a process of its own; then whatever is
-    still missing here. Of two processes that keep a function's code, one may lose to the other.
+    still missing here. Of two processes that keep a function's code at once, one may lose
+    its own to the other.
     """
     if len(sys.argv) > 1:
         _PARTS[sys.argv[1]]()
         return
     began = time.monotonic()
     parts = [subprocess.Popen([sys.executable, "-m", __spec__.parent, part]) for part in _PARTS]
-    for part in parts:
-        part.wait()
+    statuses = [part.wait() for part in parts]
+    if any(statuses):
+        sys.exit("compiling the sparse kernels failed: what went wrong is said above")
     for compile_part in (*_PARTS.values(), _tiles):
         compile_part()
     sys.stdout.write(f"the sparse kernels are compiled ({time.monotonic() - began:.0f} s)\n")

@@ -9,6 +9,7 @@ import numpy as np
 from circuitd.engine.sparse.jit import jit, jit_inline
 from circuitd.engine.sparse.vectors import (
     LANES,
+    MAGNITUDE,
     bits,
     floats,
     floor,
@@ -28,7 +29,6 @@ _LN_2: Final = _F(0.693359375)
 _LN_2_REST: Final = _F(-2.12194440e-4)
 _LEAST: Final = _F(-87)
 _TAIL_SCALE: Final = _F(0.3275911 * 0.7071067811865476)
-_MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 
 
 @jit_inline
@@ -74,7 +74,7 @@ def normal_tail_of_lanes(x: Any, bell: Any) -> Any:
     function of Abramowitz and Stegun 7.1.26, which shares its one exponential with its slope.
     """
     one = splat(_F(1))
-    t = one / (one + splat(_TAIL_SCALE) * floats(bits(x) & splat(_MAGNITUDE)))
+    t = one / (one + splat(_TAIL_SCALE) * floats(bits(x) & splat(MAGNITUDE)))
     p = splat(_F(1.061405429)) * t + splat(_F(-1.453152027))
     p = p * t + splat(_F(1.421413741))
     p = p * t + splat(_F(-0.284496736))

@@ -2,12 +2,14 @@
 
 Kernels run without the interpreter's lock and are kept on disk between processes. Sums over lanes
 may be taken in any order where a kernel says so (`jit_reduce`); nothing else may be rearranged, and
-`jit_exact` does not even fuse products into sums.
+`jit_exact` does not even fuse products into sums (but `vectors` always may).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numba
@@ -19,18 +21,36 @@ _FUSES: Final = {"contract"}
 
 
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Numba's decorator; what is kept on disk is of these very sources. Numba by itself would
-    compile again only what stands in a file that has changed, not what calls it.
+    """Numba's decorator; what is kept on disk is of these very sources, and each file of it of one
+    process.
+
+    Numba by itself would compile again only what stands in a file that has changed, not what calls
+    it. And two processes that compile a function for different arguments might write the same file,
+    of which one would then be taken for the other's.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
         if compiled is not function:  # else NUMBA_DISABLE_JIT is set
             compiled.enable_caching()
-            compiled._cache._cache_file._source_stamp = digest_of_kernels()
+            base = Path(compiled._cache._cache_file._index_name).stem
+            _replace(
+                compiled._cache._cache_file,
+                _source_stamp=digest_of_kernels(),
+                _data_name_pattern=f"{base}.{os.getpid()}-{{number:d}}.nbc",
+            )
         return compiled
 
     return decorate
+
+
+def _replace(cache_file: Any, **attributes: str) -> None:
+    for name, value in attributes.items():
+        if not hasattr(cache_file, name):
+            raise RuntimeError(
+                f"numba {numba.__version__} keeps its cache in another way: no {name}"
+            )
+        setattr(cache_file, name, value)
 
 
 jit = _compiled(fastmath=_FUSES)

@@ -41,6 +41,10 @@ class NonzeroProduct:
         self._n_out, self._n_in = shape
         self._n_entries = max(1, self._n_out * self._n_in)
         self._density = len(rows.values) / self._n_entries
+        # Rows come by length: as many entries for each thread, not as many rows.
+        wanted = np.linspace(0, len(rows.values), threads.n + 1)[1:-1]
+        cuts = [0, *np.searchsorted(rows.starts, wanted).tolist(), self._n_out]
+        self._rows_alike = list(itertools.pairwise(cuts))
 
     @property
     def nbytes(self) -> int:
@@ -63,11 +67,15 @@ class NonzeroProduct:
         out = np.empty((len(x), self._n_out), np.float32)
         # Few tokens are shared out by rows of the matrix, many by token.
         by_token = len(x) >= self._threads.n
-        parts = self._parts(len(x) if by_token else self._n_out, len(x))
+        token_parts, row_parts = [(0, len(x))], [(0, self._n_out)]
+        if by_token:
+            token_parts = self._parts(len(x), len(x))
+        elif self._is_shared(len(x)):
+            row_parts = self._rows_alike
+        parts = list(itertools.product(token_parts, row_parts))
 
         def some(number: int, _: int) -> None:
-            tokens = parts[number] if by_token else (0, len(x))
-            rows = (0, self._n_out) if by_token else parts[number]
+            tokens, rows = parts[number]
             _multiply(x, self._rows, *tokens, *rows, out)
 
         self._threads.share(some, len(parts))
@@ -86,9 +94,11 @@ class NonzeroProduct:
 
     def _parts(self, n: int, n_tokens: int) -> list[tuple[int, int]]:
         """0 .. n cut for the threads."""
-        is_shared = len(self._rows.values) * n_tokens >= _MIN_SHARED
-        at = np.linspace(0, n, (self._threads.n if is_shared else 1) + 1).astype(int).tolist()
-        return list(itertools.pairwise(at))
+        n_parts = self._threads.n if self._is_shared(n_tokens) else 1
+        return list(itertools.pairwise(np.linspace(0, n, n_parts + 1).astype(int).tolist()))
+
+    def _is_shared(self, n_tokens: int) -> bool:
+        return len(self._rows.values) * n_tokens >= _MIN_SHARED
 
 
 class _Product(torch.autograd.Function):

@@ -18,6 +18,7 @@ from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.vectors import (
     LANES,
+    MAGNITUDE,
     any_of,
     bits,
     bits_of,
@@ -38,7 +39,6 @@ from circuitd.engine.sparse.vectors import (
 Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
-_MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 _UPPER: Final = np.int32(0x7FFF0000)
 #: Rows of upper halves that are counted before a count might not fit its own half.
 _MOST_ROWS: Final = 1 << 14
@@ -68,48 +68,48 @@ def make_selection(widest: int) -> Selection:
 
 
 @jit
-def keep_largest(x: Array, k: int, room: Selection) -> None:
+def keep_largest(x: Array, k: int, selection: Selection) -> None:
     """Zero all but the `k` largest magnitudes of every lane of `x` [width, lanes], in place.
 
-    At least sixteen lanes. What is not a number is larger than every number. `room` serves any
-    width up to its own, one call at a time.
+    At least sixteen lanes. What is not a number is larger than every number. `selection`
+    serves any width up to its own, one call at a time.
     """
     width, n_lanes = x.shape
     if k >= width:
         return
     for lane in range(0, n_lanes, LANES):
         # The last sixteen may overlap those before: what was kept there stays.
-        _keep_largest(x, min(lane, n_lanes - LANES), k, room)
+        _keep_largest(x, min(lane, n_lanes - LANES), k, selection)
 
 
 @jit
-def _keep_largest(x: Array, lane: int, k: int, room: Selection) -> None:
+def _keep_largest(x: Array, lane: int, k: int, selection: Selection) -> None:
     """The sixteen lanes from `lane` on."""
     width, patterns, one = x.shape[0], x.view(np.int32), splat(1)
-    low, high, at_low, at_high = _narrow(x, lane, k, room.halves)
+    low, high, at_low, at_high = _narrow(x, lane, k, selection.halves)
     # Where exactly k reach `low`, nothing is left to find.
     is_open = at_low > splat(k)
     between = where(is_open, at_low - at_high, splat(0))
     n_rows = 0
     if not any_of(between > splat(_FEW)):
-        n_rows = _gather(patterns, lane, low, where(is_open, high, low), room)
+        n_rows = _gather(patterns, lane, low, where(is_open, high, low), selection)
     # All bits now. There is no room for the one above the largest that is not a number.
-    high = where(high == splat(0x8000), splat(_MAGNITUDE), high << splat(16))
+    high = where(high == splat(0x8000), splat(MAGNITUDE), high << splat(16))
     low = low << splat(16)
     high = where(is_open, high, low + one)
     if n_rows > 0:
-        low, at_low = _bisect(room.candidates, n_rows, 0, k, low, high, at_low, at_high)
+        low, at_low = _bisect(selection.candidates, n_rows, 0, k, low, high, at_low, at_high)
     elif any_of(is_open):
         low, at_low = _bisect(patterns, width, lane, k, low, high, at_low, splat(0))
     below = low - one
     for channel in range(width):
         value = load(patterns, channel, lane)
-        store(value & ones((value & splat(_MAGNITUDE)) > below), patterns, channel, lane)
+        store(value & ones((value & splat(MAGNITUDE)) > below), patterns, channel, lane)
     has_surplus = (at_low > splat(k)) & (low > splat(0))
     if any_of(has_surplus):
-        store(low, room.lanes, 0, 0)
-        store(where(has_surplus, at_low - splat(k), splat(0)), room.lanes, 1, 0)
-        _drop_last(patterns, lane, room.lanes)
+        store(low, selection.lanes, 0, 0)
+        store(where(has_surplus, at_low - splat(k), splat(0)), selection.lanes, 1, 0)
+        _drop_last(patterns, lane, selection.lanes)
 
 
 @jit
@@ -118,7 +118,8 @@ def _narrow(x: Array, lane: int, k: int, upper: Array) -> Any:
     at least k reach `low` and fewer `high`. Writes the upper halves to `upper`.
 
     Guesses by regula falsi between the counts at both bounds (Illinois rule: a bound that stays
-    counts half), the first one from the mean magnitude.
+    counts half), the first one from the mean magnitude; aims in turns above and below the k-th, so
+    that both bounds come near. After `_N_GUESSES` it bisects.
     """
     width = x.shape[0]
     n_rows, wanted, one, half = (width + 1) // 2, splat(k), splat(1), splat(_F(0.5))
@@ -160,7 +161,7 @@ def _take_upper(x: Array, lane: int, upper: Array) -> Any:
     A last channel without a pair has zeros beside it, which reach no guess.
     """
     patterns, width = x.view(np.int32), x.shape[0]
-    total, most, magnitude = splat(_F(0)), halves(splat(0)), splat(_MAGNITUDE)
+    total, most, magnitude = splat(_F(0)), halves(splat(0)), splat(MAGNITUDE)
     for row in range(width // 2):
         a = load(patterns, 2 * row, lane) & magnitude
         b = load(patterns, 2 * row + 1, lane) & magnitude
@@ -203,25 +204,25 @@ def _count_upper(upper: Array, n_rows: int, below: Any) -> Any:
 
 
 @jit
-def _gather(patterns: Array, lane: int, low: Any, high: Any, room: Selection) -> int:
+def _gather(patterns: Array, lane: int, low: Any, high: Any, selection: Selection) -> int:
     """All bits of the magnitudes whose upper half is at least `low` and below `high`, each lane's
     one below the other; how many rows that makes.
     """
-    width, number = patterns.shape[0], room.lanes[2]
+    width, number = patterns.shape[0], selection.lanes[2]
     store_at(splat(0), number, 0)
     for row in range(_FEW):
-        store(splat(0), room.candidates, row, 0)
+        store(splat(0), selection.candidates, row, 0)
     below, most = _twice(low - splat(1)), _twice(high - splat(1))
     for row in range((width + 1) // 2):
-        upper = halves(load(room.halves, row, 0))
+        upper = halves(load(selection.halves, row, 0))
         found = bits_of((upper > below) & (upper <= most))
         while found != 0:
             place = lowest_bit(found)
             found &= found - np.uint64(1)
             channel, its_lane = 2 * row + (place & 1), place >> 1
             if channel < width:
-                value = patterns[channel, lane + its_lane] & _MAGNITUDE
-                room.candidates[number[its_lane], its_lane] = value
+                value = patterns[channel, lane + its_lane] & MAGNITUDE
+                selection.candidates[number[its_lane], its_lane] = value
                 number[its_lane] += 1
     n_rows = 0
     for its_lane in range(LANES):
@@ -244,7 +245,7 @@ def _bisect(
 
     Counts in `values`; `beyond` entries that are not there reach every guess.
     """
-    wanted, one, magnitude = splat(k), splat(1), splat(_MAGNITUDE)
+    wanted, one, magnitude = splat(k), splat(1), splat(MAGNITUDE)
     while any_of(high - low > one):
         # Few entries are smaller than every number but zero; where it is among them, it is zero.
         middle = where(low == splat(0), one, low + ((high - low) >> one))
@@ -265,7 +266,9 @@ def _drop_last(patterns: Array, lane: int, of_lanes: Array) -> None:
         least, surplus = of_lanes[0, i], of_lanes[1, i]
         channel = patterns.shape[0] - 1
         while surplus > 0 and channel >= 0:
-            if (patterns[channel, lane + i] & _MAGNITUDE) == least:
+            # The largest pattern of all counts as the one below it: see `high`.
+            magnitude = min(patterns[channel, lane + i] & MAGNITUDE, MAGNITUDE - np.int32(1))
+            if magnitude == least:
                 patterns[channel, lane + i] = 0
                 surplus -= 1
             channel -= 1

@@ -21,6 +21,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
@@ -28,13 +29,16 @@ from numba.core.extending import intrinsic, lower_builtin, register_model
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 __all__ = [
-    "LANES", "any_of", "bits", "bits_of", "floats", "floor", "halves", "lane_numbers", "larger",
+    "LANES", "MAGNITUDE", "any_of", "bits", "bits_of", "floats", "floor", "halves",
+    "lane_numbers", "larger",
     "load", "load_at", "lowest_bit", "ones", "splat", "splat_of", "square_root", "store",
     "store_at", "sum_of", "to_floats", "to_integers", "transpose", "where", "whole",
 ]  # fmt: skip
 
 #: Lanes of a vector: a cache line of float32, and a register of AVX-512.
 LANES: Final = 16
+#: The bits of a float's magnitude, which order like integers: all but its sign.
+MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 
 _Build = Callable[..., Any]
 
@@ -107,7 +111,10 @@ def _fused(name: str) -> dict[Vector, _Build]:
 
 def _compared(sign: str) -> dict[Vector, _Build]:
     return {
-        F32: lambda builder, a, b: builder.fcmp_ordered(sign, a, b),
+        # As everywhere: what is not a number is unequal to all, and else compares false.
+        F32: lambda builder, a, b: (
+            builder.fcmp_unordered(sign, a, b) if sign == "!=" else builder.fcmp_ordered(sign, a, b)
+        ),
         **dict.fromkeys((I32, I16), lambda builder, a, b: builder.icmp_signed(sign, a, b)),
     }
 
@@ -142,8 +149,10 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *at: Any) 
 
 
 def _in(array: Any) -> Any:
-    """What `load` gives of an array; None for one that it does not take."""
-    is_array = isinstance(array, types.Array)
+    """What `load` gives of an array; None for one that it does not take. Of a slice it is believed
+    that elements of a row lie side by side.
+    """
+    is_array = isinstance(array, types.Array) and array.layout != "F"
     return {types.float32: F32, types.int32: I32}.get(array.dtype) if is_array else None
 
 

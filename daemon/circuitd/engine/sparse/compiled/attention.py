@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitd.engine.sparse.attention import NOT_SEEN, attend, queries_of
 from circuitd.engine.sparse.compiled.plan import Heads, Shape
-from circuitd.engine.sparse.copying import fill_row
+from circuitd.engine.sparse.copying import copy_row, fill_row
 from circuitd.engine.sparse.functions import exp
 from circuitd.engine.sparse.jit import jit, jit_reduce
 from circuitd.engine.sparse.vectors import LANES, store_at
@@ -60,18 +60,13 @@ def attend_all(
                 for lane in range(n):
                     to[lane] = share[lane] / _F(positions[lane] + 1) * total[lane]
         else:
-            key_rows[n_pairs] = _F(1)
+            fill_row(key_rows[n_pairs], _F(1))
             for i in range(n_pairs):
                 at = heads.pair_start[head] + i
-                key, key_to = keys[heads.pair_key[at]], key_rows[i]
-                query = heads.pair_query[at]
-                to = query_rows[i]
-                for lane in range(n):
-                    key_to[lane] = key[lane]
+                query, to = heads.pair_query[at], query_rows[i]
+                copy_row(keys[heads.pair_key[at], :n], key_rows[i])
                 if query >= 0:
-                    row = queries[query]
-                    for lane in range(n):
-                        to[lane] = row[lane]
+                    copy_row(queries[query, :n], to)
                 else:
                     fill_row(to, heads.pair_fill[at])
             sink = heads.sink[head] if shape.has_sink else NOT_SEEN
@@ -85,7 +80,7 @@ def attend_all(
                 )  # fmt: skip
                 store_at(given, shares[head - heads.start[layer]], lane)
         if heads.source[head] >= 0:
-            seen[heads.source[head], :n] = share
+            copy_row(share, seen[heads.source[head]])
 
 
 @jit
@@ -137,7 +132,7 @@ def attend_last(
                 for i in range(first, last):
                     seen[i, prompt] = _dot(own, values[i, begin : begin + n_keys])
         if heads.source[head] >= 0:
-            seen[heads.source[head], :n] = share
+            copy_row(share, seen[heads.source[head]])
 
 
 @jit
@@ -178,7 +173,7 @@ def _sum_up(values: Array, first: int, last: int, positions: Array, prefix: Arra
 def _to_pattern(shape: Shape, sink: Any, scores: Array) -> Any:
     """Turn unscaled `scores` of one token into its pattern; returns the sum of it."""
     scale = _F(1) / np.sqrt(_F(shape.d_head))
-    largest = sink if shape.has_sink else _F(-3e38)
+    largest = sink if shape.has_sink else NOT_SEEN
     for lane in range(scores.shape[0]):
         scores[lane] *= scale
         largest = max(largest, scores[lane])

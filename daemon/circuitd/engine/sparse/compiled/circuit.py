@@ -270,10 +270,10 @@ def _cost(plan: p.Plan) -> float:
     heads, n_all = plan.heads, plan.heads.start[max(0, plan.shape.turn // 2)]
     n_pairs = np.diff(heads.pair_start)[:n_all]
     n_values = (heads.last_value - heads.first_value)[:n_all]
-    per_distance = (n_pairs + n_values + _EXPONENTIAL)[n_pairs > 0].sum()
+    per_key = (n_pairs + n_values + _EXPONENTIAL)[n_pairs > 0].sum()
     of_parts = (n_rows * n_candidates).sum() + len(plan.rows.edge_to) + len(plan.nodes)
     of_inputs = (np.diff(plan.inputs.start) * n_rivals).sum()
-    return float(1 + of_parts + of_inputs + per_distance * plan.shape.longest)
+    return float(1 + of_parts + of_inputs + per_key * plan.shape.longest)
 
 
 def is_worth_compiling(net: Network, sizes: Sizes, kept: Array) -> bool:

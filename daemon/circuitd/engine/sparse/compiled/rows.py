@@ -18,6 +18,7 @@ from circuitd.engine.sparse.functions import activate
 from circuitd.engine.sparse.jit import jit
 from circuitd.engine.sparse.vectors import (
     LANES,
+    MAGNITUDE,
     bits,
     load,
     load_at,
@@ -31,7 +32,6 @@ Array = np.ndarray[Any, Any]
 
 _F: Final = np.float32
 _LAST_CHANNEL: Final = np.int64(LAST_CHANNEL)
-_MAGNITUDE: Final = np.int32(0x7FFFFFFF)
 
 
 @jit
@@ -196,10 +196,10 @@ def _cut(cuts: p.Cuts, i: int, sources: Array, shares: Array, out: Array) -> Non
     row, to = sources[cuts.source[i]], out[cuts.to[i]]
     if cuts.part[i] % p.N_PARTS == p.ATTN_OUT:
         share = shares[cuts.head[i]]
-        for lane in range(to.shape[0]):
+        for lane in range(row.shape[0]):
             to[lane] += weight * (fill * share[lane] - row[lane])
     else:
-        for lane in range(to.shape[0]):
+        for lane in range(row.shape[0]):
             to[lane] += weight * (fill - row[lane])
 
 
@@ -270,7 +270,7 @@ def _count_larger(
     Both come in the order of their channels. Up to a candidate's own, rows count that are not
     smaller, from there on those that are larger.
     """
-    last, magnitude, one = candidates.shape[0] - 1, splat(_MAGNITUDE), splat(1)
+    last, magnitude, one = candidates.shape[0] - 1, splat(MAGNITUDE), splat(1)
     c0, c1 = candidates[begin], candidates[min(begin + 1, last)]
     c2, c3 = candidates[min(begin + 2, last)], candidates[min(begin + 3, last)]
     for lane in range(0, n, LANES):
@@ -316,7 +316,7 @@ def _drop(
     """Zero what is not among the largest, `own` being its value or magnitude: see `windows`."""
     order, patterns = _LAST_CHANNEL - channel, own.view(np.int32)
     for lane in range(counts.shape[0]):
-        key = (np.int64(patterns[lane] & _MAGNITUDE) << 32) | order
+        key = (np.int64(patterns[lane] & MAGNITUDE) << 32) | order
         if key < windows[at + letters[lane] * stride + counts[lane]]:
             to[lane] = _F(0)
 

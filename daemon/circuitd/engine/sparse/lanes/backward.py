@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from circuitd.engine.sparse.copying import copy_rows, fill_rows
+from circuitd.engine.sparse.copying import copy_row, copy_rows, fill_rows
 from circuitd.engine.sparse.functions import exp
 from circuitd.engine.sparse.jit import jit_exact
 from circuitd.engine.sparse.lanes.attention import attend_backward
@@ -163,7 +163,7 @@ def _layer(
         first = node + qkv_at(s, part)
         rows = slice(part * d_attn, (part + 1) * d_attn)
         g = gates[first : first + d_attn]
-        work.qkv_gates[rows] = g
+        copy_row(g, work.qkv_gates[rows])
         gate_backward(
             work.qkv[i, rows], g, ablated[first : first + d_attn], by_qkv[rows],
             kept < d_attn, grad_gates[first : first + d_attn],

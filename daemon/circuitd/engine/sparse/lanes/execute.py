@@ -29,12 +29,14 @@ from circuitd.engine.sparse.lanes.layout import Network, Sizes, lay_out, sizes_o
 from circuitd.engine.sparse.lanes.network import fold, forward_block
 from circuitd.engine.sparse.lanes.work import Work, make_work
 from circuitd.engine.sparse.threads import Threads
+from circuitd.engine.sparse.vectors import LANES
 from circuitd.engine.steps import Steps
 from circuitd.engine.weights import Weights
 
 Array = np.ndarray[Any, Any]
 
-#: Lanes of a block: enough to fill vector registers, few enough for the second-level cache.
+#: Lanes of a block, whole vectors of them: enough to walk a matrix seldom, few enough for the
+#: second-level cache.
 N_LANES: Final = 128
 #: Most bytes of a base's streams that are kept; beyond it variants start at the beginning.
 _MOST_BYTES: Final = 2**28
@@ -67,8 +69,7 @@ class Blocks:
     @classmethod
     def pack(cls, tokens: Tensor, lengths: Tensor, answers: Tensor) -> Blocks:
         """Pack rows of `tokens` [B, T], each `lengths[b]` long; `answers` [B, 2] are the right and
-        the wrong token. Rows of like length share a block, as attention costs what the longest
-        does.
+        the wrong token. Rows of like length share a block, so that few lanes stay empty.
         """
         ids, n, two = tokens.cpu().numpy(), lengths.cpu().numpy(), answers.cpu().numpy()
         filled: list[list[int]] = [[]]
@@ -310,7 +311,7 @@ class SparseNetwork:
 def _block(rows: list[int], ids: Array, lengths: Array, answers: Array) -> Block:
     own = lengths[rows]
     starts = np.concatenate([[0], np.cumsum(own)]).astype(np.int64)
-    n_lanes = max(N_LANES, -(-int(starts[-1]) // 16) * 16)
+    n_lanes = max(N_LANES, -(-int(starts[-1]) // LANES) * LANES)
     tokens, positions = np.zeros(n_lanes, np.int64), np.zeros(n_lanes, np.int64)
     for row, start, length in zip(rows, starts[:-1], own, strict=True):
         tokens[start : start + length] = ids[row, :length]

@@ -1,12 +1,13 @@
 """Compiled kernels of the sparse execution: what one half block does to a block of lanes.
 
 A lane is one token. Every activation of a block of lanes is an array [channels, lanes], so that a
-weight w from channel j to channel i is one multiply-add of row j to row i: no gathering, whatever
-the pattern of the nonzeros, and all else (norms, selection, activation) runs along the lanes too.
-Nothing here allocates; all run without the interpreter's lock.
+weight w from channel j to channel i is one multiply-add of row j to row i, whatever the pattern of
+the nonzeros, and all else (norms, selection, activation) runs along the lanes too. Lanes fill whole
+vectors. Nothing here allocates; all run without the interpreter's lock.
 
-Matrices come as compressed columns (by source channel) for the forward pass and compressed rows (by
-target channel) for the backward pass: in both, a closed node costs nothing.
+Matrices come as compressed columns (by source channel) and rows (by target channel). Where few
+nodes are open, products walk along these, forward by columns and backward by rows, and a closed one
+costs nothing; where most are, each result is gathered at once from all it depends on.
 """
 
 from __future__ import annotations

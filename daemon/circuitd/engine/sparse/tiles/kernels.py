@@ -1,9 +1,9 @@
 """Compiled kernels of the general forward pass: what happens to one tile of sixteen tokens.
 
-A tile is [channels, LANES]: its lanes are tokens, whatever row of the batch they come from. The
-number of lanes is known when this is compiled, so every loop over them is a few vector
-instructions, and a tile of the widest activation stays in the second-level cache. What one lane
-gets never depends on the others. Nothing here allocates; all run without the interpreter's lock.
+A tile is [channels, LANES]: its lanes are tokens, whatever row of the batch they come from. A row
+of it is one vector, and a tile of the widest activation stays in the second-level cache. What one
+lane gets never depends on the others. Nothing here allocates; all run without the interpreter's
+lock.
 """
 
 from __future__ import annotations
