@@ -51,8 +51,26 @@ def test_two_processes_never_write_the_same_file(tmp_path, monkeypatch):
     for process, argument in ((1, np.ones(3)), (2, np.ones(3, np.float32))):
         monkeypatch.setattr(jit.os, "getpid", lambda process=process: process)
         kernel(tmp_path)(argument)
-    numbers = {path.name.split(".")[-2] for path in tmp_path.rglob("*.nbc")}
-    assert numbers == {"1-1", "2-1"} or numbers == {"1-1", "2-2"}
+    written = {path.name.split("-")[-2] for path in tmp_path.rglob("*.nbc")}
+    assert written == {"1", "2"}
+
+
+def test_what_was_kept_of_other_sources_is_removed(tmp_path, monkeypatch):
+    x = np.ones(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(jit, "digest_of_kernels", lambda: "others of old")
+        kernel(tmp_path)(x)
+    (old,) = tmp_path.rglob("*.nbc")
+    kernel(tmp_path)(x)
+    jit.forget_others(tmp_path)
+    (new,) = tmp_path.rglob("*.nbc")
+    assert new.name != old.name
+    again = kernel(tmp_path)
+    again(x)
+    assert again.stats.cache_hits
+    monkeypatch.setattr(jit, "digest_of_kernels", lambda: "newer ones")
+    jit.forget_others(tmp_path)
+    assert not [*tmp_path.rglob("*.nb?")]
 
 
 def test_a_numba_that_keeps_its_cache_in_another_way_is_an_error(tmp_path, monkeypatch):

@@ -6,10 +6,12 @@ write there), so the first requests of an installation need not wait a minute fo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -19,6 +21,7 @@ from circuitd.engine.gpt import forward
 from circuitd.engine.interventions import Scale
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.choice import Choice, apply
+from circuitd.engine.sparse.jit import forget_others
 from circuitd.engine.sparse.lanes.execute import Blocks, SparseNetwork
 from circuitd.engine.steps import finish
 from circuitd.engine.weights import Weights, expected_shapes
@@ -56,6 +59,8 @@ def main() -> None:
         sys.exit("compiling the sparse kernels failed: what went wrong is said above")
     for compile_part in (*_PARTS.values(), _tiles):
         compile_part()
+    with contextlib.suppress(OSError):  # beside the sources one may perhaps not write
+        forget_others(Path(__file__).parent)
     sys.stdout.write(f"the sparse kernels are compiled ({time.monotonic() - began:.0f} s)\n")
 
 

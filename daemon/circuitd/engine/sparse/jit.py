@@ -37,11 +37,26 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             _replace(
                 compiled._cache._cache_file,
                 _source_stamp=digest_of_kernels(),
-                _data_name_pattern=f"{base}.{os.getpid()}-{{number:d}}.nbc",
+                _data_name_pattern=f"{base}.{_mark()}-{os.getpid()}-{{number:d}}.nbc",
             )
         return compiled
 
     return decorate
+
+
+def _mark() -> str:
+    """What the files of these sources have in their names."""
+    return digest_of_kernels()[:8]
+
+
+def forget_others(directory: Path) -> None:
+    """Remove what is kept below `directory` of other sources than these; numba never does."""
+    for index in directory.rglob("__pycache__/*.nbi"):
+        if digest_of_kernels().encode() not in index.read_bytes():
+            index.unlink(missing_ok=True)
+    for data in directory.rglob("__pycache__/*.nbc"):
+        if f".{_mark()}-" not in data.name:
+            data.unlink(missing_ok=True)
 
 
 def _replace(cache_file: Any, **attributes: str) -> None:
