@@ -84,7 +84,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml
 	@$(PIP_INSTALL) -e '.[daemon,remote,tui,lsp]'
 	@touch $@
 
-$(VENV)/.kernels: $(VENV)/.run
+$(VENV)/.kernels: $(VENV)/.run $(wildcard daemon/circuitd/engine/sparse/*.py daemon/circuitd/engine/sparse/*/*.py)
 	@echo "Compiling the sparse kernels …" >&2
 	@$(BIN)/python -m circuitd.engine.sparse >&2
 	@touch $@
