@@ -159,6 +159,11 @@ class GPTConfig:
         kept = int(self.afrac * width)
         return None if kept >= width else kept
 
+    def n_kept(self, location: Location) -> int:
+        """How many entries are left at `location`: all of them where AbsTopK does not act."""
+        kept = self.kept(location)
+        return self.location_width(location) if kept is None else kept
+
     def to_json(self) -> dict[str, Any]:
         """The flat mapping of `beeg_config.json`; `parse_config` gives back an equal config."""
         fields = dataclasses.asdict(self)

@@ -113,11 +113,12 @@ def shares_of(
     for other in range(queries.first_tile, queries.tile + 1):
         if other < queries.first_seen or other == queries.tile:
             _hide(queries, other, starts, scores)
-    return _exponentials(scores, _n_keys(queries), sink)
+    return _exponentials(scores, n_keys(queries), sink)
 
 
 @jit
-def _n_keys(queries: Queries) -> int:
+def n_keys(queries: Queries) -> int:
+    """Rows of scores of one tile."""
     return (queries.tile + 1 - queries.first_tile) * LANES
 
 
@@ -175,13 +176,13 @@ def _hide(queries: Queries, other: int, starts: Array, scores: Array) -> None:
 
 
 @jit
-def _exponentials(scores: Array, n_keys: int, sink: Any) -> Any:
+def _exponentials(scores: Array, n: int, sink: Any) -> Any:
     """The softmax but for the division: see `shares_of`."""
     largest = splat(sink)
-    for key in range(n_keys):
+    for key in range(n):
         largest = larger(load(scores, key, 0), largest)
     given = splat(_F(0))
-    for key in range(n_keys):
+    for key in range(n):
         score = load(scores, key, 0)
         share = where(score == splat(NOT_SEEN), splat(_F(0)), exp_of_lanes(score - largest))
         given += share

@@ -55,7 +55,7 @@ class Selection(NamedTuple):
 
     halves: Array  # int32 [channels / 2, LANES]: upper halves of two channels' magnitudes
     candidates: Array  # int32 [_FEW, LANES]
-    lanes: Array  # int32 [4, LANES]
+    lanes: Array  # int32 [3, LANES]
 
 
 def make_selection(widest: int) -> Selection:
@@ -63,7 +63,7 @@ def make_selection(widest: int) -> Selection:
     return Selection(
         room((widest + 1) // 2, LANES, dtype=np.int32),
         room(_FEW, LANES, dtype=np.int32),
-        room(4, LANES, dtype=np.int32),
+        room(3, LANES, dtype=np.int32),
     )
 
 

@@ -29,9 +29,8 @@ from numba.core.extending import intrinsic, lower_builtin, register_model
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 __all__ = [
-    "LANES", "MAGNITUDE", "any_of", "bits", "bits_of", "floats", "floor", "halves",
-    "lane_numbers", "larger",
-    "load", "load_at", "lowest_bit", "ones", "splat", "splat_of", "square_root", "store",
+    "LANES", "MAGNITUDE", "any_of", "bits", "bits_of", "floats", "floor", "halves", "lane_numbers",
+    "larger", "load", "load_at", "lowest_bit", "ones", "splat", "splat_of", "square_root", "store",
     "store_at", "sum_of", "to_floats", "to_integers", "transpose", "where", "whole",
 ]  # fmt: skip
 
@@ -156,17 +155,22 @@ def _in(array: Any) -> Any:
     return {types.float32: F32, types.int32: I32}.get(array.dtype) if is_array else None
 
 
+def _load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.load(_pointer(context, builder, sig.args[0], *args), align=4)
+
+
+def _store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    builder.store(args[0], _pointer(context, builder, sig.args[1], *args[1:]), align=4)
+    return context.get_dummy_value()
+
+
 @_written
 def load(typingctx: Any, array: Any, row: Any, lane: Any) -> Any:
     """Sixteen elements of row `row` of a float32 or int32 `array` [rows, lanes], from `lane` on."""
     vector = _in(array)
     if vector is None or array.ndim != 2:
         return None
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_pointer(context, builder, sig.args[0], *args), align=4)
-
-    return vector(array, types.intp, types.intp), build
+    return vector(array, types.intp, types.intp), _load
 
 
 @_written
@@ -174,12 +178,7 @@ def store(typingctx: Any, value: Any, array: Any, row: Any, lane: Any) -> Any:
     """Write `value` where `load` would read it."""
     if value != _in(array) or array.ndim != 2:
         return None
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[0], _pointer(context, builder, sig.args[1], *args[1:]), align=4)
-        return context.get_dummy_value()
-
-    return types.void(value, array, types.intp, types.intp), build
+    return types.void(value, array, types.intp, types.intp), _store
 
 
 @_written
@@ -188,11 +187,7 @@ def load_at(typingctx: Any, array: Any, lane: Any) -> Any:
     vector = _in(array)
     if vector is None or array.ndim != 1:
         return None
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_pointer(context, builder, sig.args[0], *args), align=4)
-
-    return vector(array, types.intp), build
+    return vector(array, types.intp), _load
 
 
 @_written
@@ -200,12 +195,7 @@ def store_at(typingctx: Any, value: Any, array: Any, lane: Any) -> Any:
     """Write `value` where `load_at` would read it."""
     if value != _in(array) or array.ndim != 1:
         return None
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[0], _pointer(context, builder, sig.args[1], *args[1:]), align=4)
-        return context.get_dummy_value()
-
-    return types.void(value, array, types.intp), build
+    return types.void(value, array, types.intp), _store
 
 
 @_written

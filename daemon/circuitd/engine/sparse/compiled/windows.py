@@ -17,12 +17,12 @@ from typing import Any, Final
 import numpy as np
 
 from circuitd.engine.sparse.jit import jit
+from circuitd.engine.sparse.vectors import MAGNITUDE
 
 Array = np.ndarray[Any, Any]
 
 #: Subtracted from, so that of equal magnitudes the lowest channel has the largest key.
 LAST_CHANNEL: Final = 0x7FFFFFFF
-_SIGN: Final = np.int32(0x7FFFFFFF)
 #: So many entries are sorted rather than told apart by counting.
 _FEW: Final = 16
 #: Beaten by every key, and by none.
@@ -61,7 +61,7 @@ def _collect(bits: Array, highest: int, lowest: int, window: Array) -> None:
     for number in range(bits.shape[0]):
         largest = np.int32(0)
         for channel in range(width):
-            row[channel] = bits[number, channel] & _SIGN
+            row[channel] = bits[number, channel] & MAGNITUDE
             largest = max(largest, row[channel])
         bottom, _ = _bounds(row, lowest, largest)
         _, top = _bounds(row, highest, largest)

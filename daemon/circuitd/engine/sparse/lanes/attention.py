@@ -12,6 +12,7 @@ from circuitd.engine.sparse.attention import (
     Queries,
     attend,
     multiply_pairs,
+    n_keys,
     queries_of,
     shares_of,
     weigh,
@@ -107,14 +108,14 @@ def _through_softmax(
     queries: Queries, shares: Array, by_scores: Array, inverse: Any, scale: Any
 ) -> None:
     """Make `shares` whole, and of the gradient by them in `by_scores` that by the scores."""
-    n_keys, zero = (queries.tile + 1 - queries.first_tile) * LANES, splat(_F(0))
+    n, zero = n_keys(queries), splat(_F(0))
     mean = zero
-    for key in range(n_keys):
+    for key in range(n):
         share = load(shares, key, 0) * inverse
         store(share, shares, key, 0)
         mean = where(share != zero, mean + share * load(by_scores, key, 0), mean)
     factor = splat(scale)
-    for key in range(n_keys):
+    for key in range(n):
         share = load(shares, key, 0)
         slope = share * (load(by_scores, key, 0) - mean) * factor
         store(where(share != zero, slope, zero), by_scores, key, 0)

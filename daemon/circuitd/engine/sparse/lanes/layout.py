@@ -95,18 +95,14 @@ def why_not(weights: Weights) -> str | None:
 
 def sizes_of(config: GPTConfig) -> Sizes:
     """The dimensions of `config`."""
-
-    def kept(location: str, width: int) -> int:
-        k = config.kept(location)  # pyright: ignore[reportArgumentType] # a Location
-        return width if k is None else k
-
+    kept = config.n_kept
     d, d_in, d_attn = config.d_model, config.d_in, config.d_attn
     return Sizes(
         config.n_layer, config.n_head, d, d_in, d_attn, config.d_mlp,
         config.activation_type == "gelu", float(torch.finfo(torch.float32).eps),
-        kept("attn_in", d_in), kept("attn_q", d_attn), kept("attn_k", d_attn),
-        kept("attn_v", d_attn), kept("attn_out", d), kept("mlp_in", d_in),
-        kept("mlp_neuron", config.d_mlp), kept("mlp_out", d),
+        kept("attn_in"), kept("attn_q"), kept("attn_k"),
+        kept("attn_v"), kept("attn_out"), kept("mlp_in"),
+        kept("mlp_neuron"), kept("mlp_out"),
     )  # fmt: skip
 
 

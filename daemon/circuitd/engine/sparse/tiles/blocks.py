@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from circuitd.engine.attention import attend as attend_densely
-from circuitd.engine.config import GPTConfig, Location
+from circuitd.engine.config import GPTConfig
 from circuitd.engine.plan import Plan
 from circuitd.engine.sparse.aligned import room
 from circuitd.engine.sparse.attention import n_keys_of
@@ -338,11 +338,7 @@ class _Pass:
 
 def kept_by(config: GPTConfig) -> Kept:
     """How many entries AbsTopK keeps at each place of the network."""
-
-    def of(location: Location) -> int:
-        k = config.kept(location)
-        return config.location_width(location) if k is None else k
-
+    of = config.n_kept
     return Kept(
         of("attn_in"), of("attn_q"), of("attn_k"), of("attn_v"), of("attn_out"),
         of("resid_post_attn"), of("mlp_in"), of("mlp_neuron"), of("mlp_out"), of("resid_post_mlp"),

@@ -177,6 +177,21 @@ def keep_largest_parts(x: Array, kept: Kept, selection: Selection) -> None:
 
 
 @jit
+def _read(
+    x: Array,
+    positions: Array,
+    norm: NormArrays,
+    table: Array,
+    n_kept: int,
+    room: Room,
+    out: Array,
+) -> None:
+    """From the stream to a half block's input."""
+    measure(x, norm, room.mean, room.scale)
+    normalise(x, positions, norm, table, n_kept, room.mean, room.scale, room.selection, out)
+
+
+@jit
 def read_attention(
     x: Array,
     positions: Array,
@@ -189,10 +204,7 @@ def read_attention(
     qkv: Array,
 ) -> None:
     """From the stream to q, k and v."""
-    measure(x, norm, room.mean, room.scale)
-    normalise(
-        x, positions, norm, table, kept.attn_in, room.mean, room.scale, room.selection, room.attn_in
-    )
+    _read(x, positions, norm, table, kept.attn_in, room, room.attn_in)
     multiply(room.attn_in, rows, bias, qkv)
     keep_largest_parts(qkv, kept, room.selection)
 
@@ -211,10 +223,7 @@ def read_mlp(
     post_act: Array,
 ) -> None:
     """From the stream to the MLP's neurons."""
-    measure(x, norm, room.mean, room.scale)
-    normalise(
-        x, positions, norm, table, kept.mlp_in, room.mean, room.scale, room.selection, room.mlp_in
-    )
+    _read(x, positions, norm, table, kept.mlp_in, room, room.mlp_in)
     multiply(room.mlp_in, rows, bias, post_act)
     activate(post_act, is_gelu)
     keep_largest(post_act, kept.mlp_neuron, room.selection)
